@@ -1,0 +1,1 @@
+"""The ten rooms; imports go down only (see ARCHITECTURE.md)."""

@@ -1,0 +1,1 @@
+"""How a step does its work: models, tools, the gateway."""

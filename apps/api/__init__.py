@@ -1,0 +1,1 @@
+"""The typed door: JSON over HTTP."""

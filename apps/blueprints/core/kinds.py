@@ -1,0 +1,53 @@
+"""What the format knows about each node kind: its ports, its boundary, whether this runtime can run it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from apps.blueprints.core.document import Node
+
+
+class Boundary(StrEnum):
+    """What a step touches; the badge in every picture."""
+
+    DETERMINISTIC = "deterministic"
+    MODEL = "model"
+    EXTERNAL_READ = "external_read"
+    EXTERNAL_WRITE = "external_write"
+    HUMAN = "human"
+
+
+PORTS: dict[str, tuple[str, ...]] = {
+    "agent": ("done", "failed"),
+    "extract": ("done", "failed"),
+    "tool": ("done", "failed"),
+    "transform": ("done", "failed"),
+    "router": ("else", "failed"),
+    "aggregator": ("done", "failed"),
+    "approval": ("approved", "rejected", "changes", "answered", "expired", "failed"),
+    "check": ("pass", "fail", "failed"),
+    "timer": ("done", "failed"),
+    "sensor": ("done", "expired", "failed"),
+    "map": ("done", "failed"),
+    "loop": ("done", "exhausted", "failed"),
+    "subflow": ("done", "failed"),
+    "code": ("done", "failed"),
+}
+MAIN_PORT: dict[str, str] = {kind: ports[0] for kind, ports in PORTS.items()} | {"router": "else"}
+"""The port an edge `from: node` leaves by."""
+
+RUNNABLE = frozenset(
+    {"agent", "extract", "tool", "transform", "router", "aggregator", "approval", "check", "timer"}
+)
+"""Kinds this release runs; the others are part of the format and refused by validation with a clear problem."""
+
+
+def ports(node: Node) -> tuple[str, ...]:
+    """All out-ports of a node, its routes included, in drawing order."""
+    if node.kind == "router":
+        return (*(route.name for route in node.routes), *PORTS["router"])
+    return PORTS[node.kind]
+
+
+def main_port(node: Node) -> str:
+    return MAIN_PORT[node.kind]

@@ -1,0 +1,68 @@
+"""Blueprints, their immutable versions, and the gallery as synced from disk."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from mirrorneuron.base.clock import now
+from mirrorneuron.base.ids import uuid7
+
+
+class Blueprint(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey("workspaces.Workspace", on_delete=models.CASCADE, related_name="blueprints")
+    name = models.CharField(max_length=64)
+    title = models.CharField(max_length=200)
+    workflow_class = models.CharField(max_length=64, blank=True)
+    summary = models.TextField(blank=True)
+    origin = models.JSONField(null=True)
+    """{gallery, hash} when installed from the gallery."""
+    created_at = models.DateTimeField(default=now)
+    created_by = models.ForeignKey("workspaces.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["workspace", "name"], name="one_blueprint_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Version(models.Model):
+    """One immutable state of a blueprint. `number` is null for an unpublished one (`mn run FILE`)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    blueprint = models.ForeignKey(Blueprint, on_delete=models.CASCADE, related_name="versions")
+    number = models.IntegerField(null=True)
+    content_hash = models.CharField(max_length=64)
+    document = models.JSONField()
+    """`Document.model_dump(mode="json", by_alias=True, exclude_unset=True)`."""
+    source = models.TextField()
+    """The text as written, comments and layout included."""
+    notes = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=now)
+    created_by = models.ForeignKey("workspaces.User", null=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["blueprint", "number"], name="one_version_number"),
+            models.UniqueConstraint(fields=["blueprint", "content_hash"], name="one_version_content"),
+        ]
+
+
+class GalleryItem(models.Model):
+    """One folder of `blueprints/`, synced at start by content hash; the disk is the source, this is a copy."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    content_hash = models.CharField(max_length=64)
+    title = models.CharField(max_length=200)
+    workflow_class = models.CharField(max_length=64, blank=True)
+    summary = models.TextField(blank=True)
+    tags = models.JSONField(default=list)
+    document = models.JSONField()
+    source = models.TextField()
+    readme = models.TextField(blank=True)
+    position = models.IntegerField(default=0)
+    samples = models.JSONField(default=dict)
+    """`inputs/sample.json` as written; file inputs are paths relative to the `inputs/` folder."""
+    synced_at = models.DateTimeField(default=now)

@@ -1,0 +1,1 @@
+"""How much may be spent, what may be done, who can stop it."""

@@ -1,0 +1,1 @@
+"""What happened, in order, never rewritten; and what touched the world."""

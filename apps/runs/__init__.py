@@ -1,0 +1,1 @@
+"""The engine: makes it happen, through any crash."""

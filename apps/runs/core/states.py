@@ -1,0 +1,89 @@
+"""Every state of the engine and every move between them. What is not listed cannot happen.
+
+run
+  queued     → running | paused | cancelling | cancelled
+  running    → waiting | paused | cancelling | succeeded | failed
+  waiting    → running | paused | cancelling | succeeded | failed      nothing ready or running, something waits
+  paused     → queued | running | waiting | cancelling | failed | succeeded    what was running may still finish
+  cancelling → cancelled                                     once effects in flight and in doubt are settled
+  failed     → running                                       only by run.reopened
+step
+  blocked    → ready | skipped | cancelled                   (no row is stored while blocked)
+  ready      → running                                       claim: fence + 1, deadline set
+  ready      → cancelled | skipped
+  running    → succeeded | failed                            by its fence holder
+  running    → waiting                                       timer, retry, signal, approval
+  running    → in_doubt                                      an effect's outcome is unknown
+  running    → ready                                         lost: lease or deadline passed, no effect in flight
+  running    → cancelled
+  waiting    → ready | running | succeeded | failed | cancelled | skipped
+  in_doubt   → ready | failed | cancelled | skipped
+  failed     → ready | skipped                               retry or skip by a person
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StepStatus(StrEnum):
+    BLOCKED = "blocked"
+    READY = "ready"
+    RUNNING = "running"
+    WAITING = "waiting"
+    IN_DOUBT = "in_doubt"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class WaitReason(StrEnum):
+    TIMER = "timer"
+    RETRY = "retry"
+    SIGNAL = "signal"
+    APPROVAL = "approval"
+    CHILD = "child"
+    SLOT = "slot"
+
+
+RUN_ENDED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
+STEP_ENDED = frozenset(
+    {StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED}
+)
+
+_R, _S = RunStatus, StepStatus
+RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
+    _R.QUEUED: frozenset({_R.RUNNING, _R.WAITING, _R.PAUSED, _R.CANCELLING, _R.CANCELLED, _R.SUCCEEDED, _R.FAILED}),
+    _R.RUNNING: frozenset({_R.WAITING, _R.PAUSED, _R.CANCELLING, _R.CANCELLED, _R.SUCCEEDED, _R.FAILED}),
+    _R.WAITING: frozenset({_R.RUNNING, _R.PAUSED, _R.CANCELLING, _R.CANCELLED, _R.SUCCEEDED, _R.FAILED}),
+    _R.PAUSED: frozenset(
+        {_R.QUEUED, _R.RUNNING, _R.WAITING, _R.CANCELLING, _R.CANCELLED, _R.SUCCEEDED, _R.FAILED}
+    ),
+    _R.CANCELLING: frozenset({_R.CANCELLED}),
+    _R.SUCCEEDED: frozenset(),
+    _R.FAILED: frozenset({_R.RUNNING}),
+    _R.CANCELLED: frozenset(),
+}
+STEP_MOVES: dict[StepStatus, frozenset[StepStatus]] = {
+    _S.BLOCKED: frozenset({_S.READY, _S.SKIPPED, _S.CANCELLED}),
+    _S.READY: frozenset({_S.RUNNING, _S.CANCELLED, _S.SKIPPED}),
+    _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.WAITING, _S.IN_DOUBT, _S.READY, _S.CANCELLED}),
+    _S.WAITING: frozenset({_S.READY, _S.RUNNING, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),
+    _S.IN_DOUBT: frozenset({_S.READY, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),
+    _S.SUCCEEDED: frozenset(),
+    _S.FAILED: frozenset({_S.READY, _S.SKIPPED}),
+    _S.CANCELLED: frozenset({_S.READY}),  # restored by run.reopened (ENGINE rule 21)
+    _S.SKIPPED: frozenset(),
+}

@@ -1,0 +1,1 @@
+"""The visible door: pages with live updates."""

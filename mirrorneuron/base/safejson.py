@@ -1,0 +1,98 @@
+"""JSON that can always be stored, and one canonical form to hash.
+
+A tool's result is recorded whatever it contains: a value the database refuses (NUL, a lone surrogate, NaN)
+must never become a reason to call again. So strings are escaped reversibly, odd numbers become text, and
+what still cannot be held is kept as bytes in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import unicodedata
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+MAX_DEPTH = 100
+
+
+def storable(value: Any) -> Any:
+    """A value every database accepts as JSON, equal to the given one wherever that is possible.
+
+    NUL and lone surrogates in strings become the visible text `\\u0000`, `\\ud800`; NaN and infinities become
+    the texts "NaN", "Infinity", "-Infinity"; bytes become `{"$bytes": base64}`; nesting beyond 100 levels
+    becomes its JSON-like text. Never raises.
+    """
+    return _storable(value, 0)
+
+
+def _storable(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        # Beyond 64 bits some databases and every browser lose digits.
+        return int(value) if -(2**63) <= value < 2**63 else str(value)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, UUID)):
+        return str(value)
+    if isinstance(value, (bytes, bytearray)):
+        return {"$bytes": base64.b64encode(bytes(value)).decode()}
+    if depth >= MAX_DEPTH:
+        return _text(_shallow(value))
+    if isinstance(value, dict):
+        return {_text(str(k)): _storable(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_storable(v, depth + 1) for v in value]
+    if hasattr(value, "model_dump"):
+        return _storable(value.model_dump(mode="json"), depth + 1)
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    if "\x00" not in text and text.isascii():
+        return text
+    return "".join(
+        f"\\u{ord(c):04x}" if c == "\x00" or 0xD800 <= ord(c) <= 0xDFFF else c for c in text
+    )
+
+
+def _shallow(value: Any) -> str:
+    try:
+        return str(value)[:10_000]
+    except RecursionError:
+        return f"<{type(value).__name__} nested too deeply>"
+
+
+def canonical(value: Any) -> str:
+    """The one text of a JSON value: sorted keys, NFC strings, whole floats as integers, no spaces."""
+    return json.dumps(
+        _normal(storable(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {unicodedata.normalize("NFC", k): _normal(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_normal(v) for v in value]
+    return value
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 in hex of the canonical form: equal for values a person would call the same."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

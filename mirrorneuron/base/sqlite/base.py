@@ -1,0 +1,127 @@
+"""Django's SQLite backend with one write lock in front (ENGINE rule 5).
+
+SQLite's own busy handler is unfair: with several writers one may wait for seconds. A thread lock plus a file
+lock beside the database makes writers queue instead. It sits inside the backend, so that sessions, sign-in
+and every other writer take it too. It is held from BEGIN to COMMIT and released before any after-commit
+work, because Django runs those hooks after `_commit`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from django.db.backends.sqlite3 import base as django_sqlite
+
+try:
+    import fcntl
+except ImportError:  # Windows: threads of this process only
+    fcntl = None  # type: ignore[assignment]
+
+_WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "DROP", "ALTER")
+
+
+class WriteLock:
+    """One per database file and process: a thread lock, then an exclusive lock on `<database>.lock`."""
+
+    _all: dict[str, WriteLock] = {}
+    _registry = threading.Lock()
+
+    def __init__(self, path: str) -> None:
+        self._thread = threading.Lock()
+        self._file = open(path + ".lock", "ab") if path and fcntl else None  # noqa: SIM115
+
+    @classmethod
+    def of(cls, path: str) -> WriteLock:
+        with cls._registry:
+            if path not in cls._all:
+                cls._all[path] = cls(path)
+            return cls._all[path]
+
+    def acquire(self) -> None:
+        self._thread.acquire()
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._thread.release()
+
+
+class LockingCursor(django_sqlite.SQLiteCursorWrapper):
+    """Takes the write lock for a single writing statement outside a transaction."""
+
+    owner: DatabaseWrapper
+
+    def execute(self, query: str, params: Any = None) -> Any:
+        if self.owner.holds_write_lock or not query.lstrip()[:7].upper().startswith(_WRITES):
+            return super().execute(query, params)
+        with self.owner.write_lock():
+            return super().execute(query, params)
+
+
+class DatabaseWrapper(django_sqlite.DatabaseWrapper):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.holds_write_lock = False
+
+    def _lock(self) -> WriteLock:
+        name = str(self.settings_dict["NAME"])
+        return WriteLock.of("" if ":memory:" in name or "mode=memory" in name else name)
+
+    def write_lock(self) -> _Held:
+        return _Held(self)
+
+    def take_write_lock(self) -> None:
+        if not self.holds_write_lock:
+            self._lock().acquire()
+            self.holds_write_lock = True
+
+    def drop_write_lock(self) -> None:
+        if self.holds_write_lock:
+            self.holds_write_lock = False
+            self._lock().release()
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        cursor = self.connection.cursor(factory=LockingCursor)
+        cursor.owner = self
+        return cursor
+
+    def _start_transaction_under_autocommit(self) -> None:
+        self.take_write_lock()
+        try:
+            super()._start_transaction_under_autocommit()
+        except BaseException:
+            self.drop_write_lock()
+            raise
+
+    def _commit(self) -> None:
+        try:
+            super()._commit()
+        finally:
+            if not getattr(self.connection, "in_transaction", False):
+                self.drop_write_lock()
+
+    def _rollback(self) -> None:
+        try:
+            super()._rollback()
+        finally:
+            self.drop_write_lock()
+
+    def _close(self) -> None:
+        try:
+            super()._close()
+        finally:
+            self.drop_write_lock()
+
+
+class _Held:
+    def __init__(self, wrapper: DatabaseWrapper) -> None:
+        self.wrapper = wrapper
+
+    def __enter__(self) -> None:
+        self.wrapper.take_write_lock()
+
+    def __exit__(self, *exc: Any) -> None:
+        self.wrapper.drop_write_lock()

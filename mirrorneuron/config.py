@@ -1,0 +1,176 @@
+"""Every setting, typed, in one place; read from the environment, secrets also from `NAME_FILE`.
+
+A wrong value stops the start and is named: what was found, what is allowed. Engine numbers that are not
+meant to be set live in `apps.runs.core.limits`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mirrorneuron.base.crash import POINTS
+from mirrorneuron.base.errors import ConfigurationError
+
+SECRETS = ("MN_SECRET_KEY", "DATABASE_URL", "BROKER_URL", "CHANNEL_URL", "MN_SMTP_URL", "OPENAI_API_KEY")
+
+
+class Config(BaseSettings):
+    model_config = SettingsConfigDict(extra="ignore", case_sensitive=True, populate_by_name=True)
+
+    data: Path = Field(Path(".mirrorneuron"), alias="MN_DATA")
+    """Folder of this installation: database (laptop), files, outbox, key, lock."""
+    database_url: str = Field("", alias="DATABASE_URL")
+    """`postgres://user:password@host:5432/name`; empty means SQLite under MN_DATA."""
+    broker_url: str = Field("", alias="BROKER_URL")
+    """`redis://…` or `amqp://…`; empty means the in-memory transport of one process."""
+    channel_url: str = Field("", alias="CHANNEL_URL")
+    """`redis://…` for live hints between processes; empty means in-memory plus polling."""
+    secret_key: SecretStr = Field(SecretStr(""), alias="MN_SECRET_KEY")
+    """Signs sessions and encrypts credentials; generated into MN_DATA on a laptop when empty."""
+    base_url: str = Field("", alias="MN_BASE_URL")
+    """Where people reach the pages, for links in messages; empty means the address `mn up` listens on."""
+    allowed_hosts: str = Field("", alias="MN_ALLOWED_HOSTS")
+    """Comma-separated host names the pages answer to, besides localhost."""
+    egress_allow: str = Field("", alias="MN_EGRESS_ALLOW")
+    """Comma-separated hosts or networks that tools may reach although they are private."""
+    smtp_url: str = Field("", alias="MN_SMTP_URL")
+    """`smtp://user:password@host:587`; empty means messages become files under MN_DATA/outbox/."""
+    mail_from: str = Field("MirrorNeuron <noreply@mirrorneuron.invalid>", alias="MN_MAIL_FROM")
+    embedded: bool = Field(False, alias="MN_EMBEDDED")
+    """True inside `mn up`: the worker lives in the web process."""
+    lease_seconds: int = Field(20, alias="MN_LEASE_SECONDS", ge=2, le=600)
+    poll_seconds: float = Field(1.0, alias="MN_POLL_SECONDS", ge=0.02, le=60)
+    debug: bool = Field(False, alias="MN_DEBUG")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="MN_LOG_LEVEL")
+    log_format: Literal["text", "json"] = Field("text", alias="MN_LOG_FORMAT")
+    faults: bool = Field(False, alias="MN_FAULTS")
+    crash_at: str = Field("", alias="MN_CRASH_AT")
+    openai_api_key: SecretStr = Field(SecretStr(""), alias="OPENAI_API_KEY")
+    openai_base_url: str = Field("", alias="OPENAI_BASE_URL")
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        return _scheme(value, ("postgres", "postgresql", "sqlite"))
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, value: str) -> str:
+        return _scheme(value, ("redis", "rediss", "amqp", "amqps", "memory"))
+
+    @field_validator("channel_url")
+    @classmethod
+    def _channel(cls, value: str) -> str:
+        return _scheme(value, ("redis", "rediss"))
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _smtp(cls, value: str) -> str:
+        return _scheme(value, ("smtp", "smtps"))
+
+    @field_validator("base_url", "openai_base_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        return _scheme(value, ("http", "https"))
+
+    @field_validator("egress_allow")
+    @classmethod
+    def _egress(cls, value: str) -> str:
+        for part in _parts(value):
+            if "/" in part:
+                try:
+                    ipaddress.ip_network(part, strict=False)
+                except ValueError:
+                    raise ValueError(f"{part!r} is not a network such as 10.0.0.0/8") from None
+        return value
+
+    @field_validator("crash_at")
+    @classmethod
+    def _crash_point(cls, value: str) -> str:
+        point, _, nth = value.partition(":")
+        if value and (point not in POINTS or not (nth or "1").isdigit() or int(nth or 1) < 1):
+            raise ValueError(f"expected <point> or <point>:<nth> with a point of {' '.join(POINTS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _faults_only_when_asked(self) -> Config:
+        if self.crash_at and not self.faults:
+            raise ValueError("MN_CRASH_AT is for fault tests only and is refused unless MN_FAULTS=1")
+        return self
+
+    @property
+    def is_sqlite(self) -> bool:
+        return not self.database_url or self.database_url.startswith("sqlite")
+
+    @property
+    def hosts(self) -> list[str]:
+        named = [urlsplit(self.base_url).hostname or ""] if self.base_url else []
+        return [h for h in ["localhost", "127.0.0.1", "[::1]", *named, *_parts(self.allowed_hosts)] if h]
+
+    @property
+    def egress(self) -> list[str]:
+        return _parts(self.egress_allow)
+
+    def folder(self, name: str) -> Path:
+        """A folder under MN_DATA, made on first use."""
+        path = self.data / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _scheme(value: str, allowed: tuple[str, ...]) -> str:
+    if value and urlsplit(value).scheme not in allowed:
+        raise ValueError(f"expected a URL that starts with one of {', '.join(a + '://' for a in allowed)}")
+    return value
+
+
+def read_config(environ: dict[str, str] | None = None) -> Config:
+    """Read and check the environment.
+
+    Raises ConfigurationError that names every wrong setting at once, what was found and what is allowed.
+    """
+    values: dict[str, Any] = dict(os.environ if environ is None else environ)
+    for name in SECRETS:
+        path = values.get(name + "_FILE")
+        if path:
+            try:
+                values[name] = Path(path).read_text().strip()
+            except OSError as exc:
+                raise ConfigurationError(
+                    f"{name}_FILE names {path!r}, which cannot be read ({exc.strerror}).",
+                    next=f"Make the file readable or unset {name}_FILE.",
+                ) from exc
+    names = {field.alias for field in Config.model_fields.values() if field.alias}
+    try:
+        config = Config.model_validate({k: v for k, v in values.items() if k in names and v != ""})
+    except ValidationError as exc:
+        raise ConfigurationError(_explain(exc), next="Correct the environment and start again.") from exc
+    return config.model_copy(update={"data": config.data.expanduser().absolute()})
+
+
+def _explain(exc: ValidationError) -> str:
+    lines = []
+    for error in exc.errors():
+        name = str(error["loc"][0]) if error["loc"] else "environment"
+        shown = "(hidden)" if name in SECRETS else repr(error.get("input"))
+        message = error["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {message}; found {shown}." if error["loc"] else f"{message}.")
+    return " ".join(lines)
+
+
+@lru_cache(maxsize=1)
+def config() -> Config:
+    """The configuration of this process, read once."""
+    return read_config()
