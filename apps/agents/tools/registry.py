@@ -1,0 +1,36 @@
+"""The built-in tools by name, and the one place where a blueprint's tool names become tools.
+
+`tool_for(document, name)` prefers a tool the blueprint declares; validation refuses a declared tool that
+takes a built-in name, so there is never a choice to make.
+"""
+
+from __future__ import annotations
+
+from apps.agents.tools.base import Tool
+from apps.blueprints.core.document import Document
+from apps.blueprints.core.tools import ToolSpec
+
+BUILTIN: dict[str, Tool] = {}
+
+
+def specs() -> dict[str, ToolSpec]:
+    """Every built-in tool's spec as the configuration makes it now."""
+    return {name: tool.spec for name, tool in BUILTIN.items()}
+
+
+def tool_for(document: Document, name: str) -> Tool | None:
+    """The tool a blueprint means by a name; None when there is none."""
+    from apps.agents.tools.declared import declared_tool
+
+    declared = document.tools.get(name)
+    return declared_tool(name, declared, document) if declared is not None else BUILTIN.get(name)
+
+
+class Catalog:
+    """What `apps.blueprints.ports` asks of us."""
+
+    def specs(self) -> dict[str, ToolSpec]:
+        return specs()
+
+
+CATALOG = Catalog()
