@@ -1,0 +1,87 @@
+"""People, a workspace and a data folder for every test.
+
+alice owns the workspace, bob is a member (operator and approver, in the group `sales`), charlie is a stranger
+with a workspace of his own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from apps.workspaces.access import Channel, Principal, principal_for
+from apps.workspaces.models import Membership, User, Workspace
+from mirrorneuron.config import config
+
+PrincipalOf = Callable[..., Principal]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """One test database per session, so that people can test side by side on one server."""
+    from django.conf import settings
+
+    database = settings.DATABASES["default"]
+    if "sqlite" in database["ENGINE"]:
+        database["OPTIONS"]["init_command"] = database["OPTIONS"]["init_command"].replace("FULL", "OFF")
+        return
+    suffix = os.environ.get("MN_TEST_DB_SUFFIX") or str(os.getpid())
+    test = database.setdefault("TEST", {})
+    test["NAME"] = f"{test.get('NAME') or 'test_' + database['NAME']}_{suffix}"
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty MN_DATA per test, for files and the outbox; the database stays the session's."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setattr(config(), "data", folder)
+    yield folder
+
+
+@pytest.fixture
+def workspace(db: None) -> Workspace:
+    return Workspace.objects.create(slug="acme", name="Acme")
+
+
+@pytest.fixture
+def alice(workspace: Workspace) -> User:
+    user = User.objects.create_user("alice@example.com", name="Alice")
+    Membership.objects.create(workspace=workspace, user=user, roles=["owner"])
+    return user
+
+
+@pytest.fixture
+def bob(workspace: Workspace) -> User:
+    user = User.objects.create_user("bob@example.com", name="Bob")
+    Membership.objects.create(
+        workspace=workspace, user=user, roles=["operator", "approver"], groups=["sales"]
+    )
+    return user
+
+
+@pytest.fixture
+def elsewhere(db: None) -> Workspace:
+    """Charlie's own workspace."""
+    return Workspace.objects.create(slug="elsewhere", name="Elsewhere")
+
+
+@pytest.fixture
+def charlie(workspace: Workspace, elsewhere: Workspace) -> User:
+    user = User.objects.create_user("charlie@example.com", name="Charlie")
+    Membership.objects.create(workspace=elsewhere, user=user, roles=["owner"])
+    return user
+
+
+@pytest.fixture
+def principal(workspace: Workspace, elsewhere: Workspace) -> PrincipalOf:
+    """`principal(alice)`: somebody acting in the shared workspace, charlie in his own."""
+
+    def of(user: User, channel: Channel = "web", in_: Workspace | None = None) -> Principal:
+        home = elsewhere if user.email.startswith("charlie") else workspace
+        return principal_for(user, in_ or home, channel)
+
+    return of
