@@ -15,6 +15,7 @@ import pytest
 from apps.workspaces.access import Channel, Principal, principal_for
 from apps.workspaces.models import Membership, User, Workspace
 from mirrorneuron.config import config
+from tests.services import Service, amqp, chromium, postgres, redis, required
 
 PrincipalOf = Callable[..., Principal]
 
@@ -85,3 +86,30 @@ def principal(workspace: Workspace, elsewhere: Workspace) -> PrincipalOf:
         return principal_for(user, in_ or home, channel)
 
     return of
+
+
+def _url(service: Service) -> str:
+    if not service.found:
+        (pytest.fail if required() else pytest.skip)(service.missing)
+    return service.url
+
+
+@pytest.fixture
+def postgres_url() -> str:
+    """Where PostgreSQL is; skips (or fails, when services are required) where there is none."""
+    return _url(postgres())
+
+
+@pytest.fixture
+def redis_url() -> str:
+    return _url(redis())
+
+
+@pytest.fixture
+def amqp_url() -> str:
+    return _url(amqp())
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    return _url(chromium())

@@ -23,7 +23,7 @@ def seal(fields: dict[str, Any]) -> bytes:
     return _keys().encrypt(json.dumps(fields).encode())
 
 
-def unseal(sealed: bytes) -> dict[str, Any]:
+def unseal(sealed: bytes | memoryview) -> dict[str, Any]:
     """The secret fields. Raises ConnectionUnreadable when no known secret key sealed them."""
     try:
         opened: dict[str, Any] = json.loads(_keys().decrypt(bytes(sealed)))
@@ -39,6 +39,8 @@ def _keys() -> MultiFernet:
     return MultiFernet([_fernet(key) for key in [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]])
 
 
-def _fernet(secret: str) -> Fernet:
-    derived = HKDF(SHA256(), length=32, salt=None, info=b"mirrorneuron connections").derive(secret.encode())
+def _fernet(secret: str | bytes) -> Fernet:
+    derived = HKDF(SHA256(), length=32, salt=None, info=b"mirrorneuron connections").derive(
+        secret.encode() if isinstance(secret, str) else secret
+    )
     return Fernet(base64.urlsafe_b64encode(derived))

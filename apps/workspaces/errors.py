@@ -12,7 +12,7 @@ MirrorNeuronError
 
 from __future__ import annotations
 
-from mirrorneuron.base.errors import Conflict, ConfigurationError, NotFound, TooLarge, Unavailable
+from mirrorneuron.base.errors import ConfigurationError, Conflict, NotFound, TooLarge, Unavailable
 
 
 class WorkspaceNotFound(NotFound):

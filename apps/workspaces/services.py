@@ -328,7 +328,9 @@ def save_connection(
     """
     principal.require(Permission.ADMINISTER)
     allowed = sorted({h.strip().lower() for h in hosts if h.strip()})
-    wrong = {"hosts": f"{h!r} is not a host such as shop.example." for h in allowed if not _HOST.match(h)}
+    wrong = {}
+    if bad := [h for h in allowed if not _HOST.match(h)]:
+        wrong["hosts"] = f"{bad[0]!r} is not a host such as shop.example."
     if not _NAME.match(name):
         wrong["name"] = "Use lower-case letters, digits, - and _, starting with a letter."
     if wrong:

@@ -16,8 +16,12 @@ def test_same_bytes_lie_once_and_the_same_file_is_one_row(alice, principal, data
     assert other.id != first.id and other.sha256 == first.sha256
     assert len([p for p in (data_folder / "files").rglob("*") if p.is_file()]) == 1
     assert first.as_value() == {
-        "id": str(first.id), "name": "notes.md", "sha256": first.sha256, "media_type": "text/markdown", "size": 5,
-    }  # fmt: skip
+        "id": str(first.id),
+        "name": "notes.md",
+        "sha256": first.sha256,
+        "media_type": "text/markdown",
+        "size": 5,
+    }
 
 
 @pytest.mark.django_db
