@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
-from apps.approvals.core.states import RequestState
+from apps.approvals.core.states import PENDING, RequestState
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.ids import uuid7
 
@@ -20,7 +22,7 @@ class ApprovalRequest(models.Model):
     """Several questions of one step (an agent's calls) count up."""
     state = models.CharField(max_length=20, default=RequestState.OPEN)
     revision = models.IntegerField(default=1)
-    """Rises with each change of the request; `If-Match` compares it."""
+    """Rises with each change of the action; approvals count for one revision, and `If-Match` compares it."""
     title = models.TextField()
     tool = models.CharField(max_length=64, blank=True, default="")
     """The tool that will run if approved; empty for a plain question."""
@@ -29,9 +31,9 @@ class ApprovalRequest(models.Model):
     proposal = models.JSONField()
     """The exact arguments as proposed."""
     action_hash = models.CharField(max_length=64)
-    """fingerprint({tool, arguments}); the grant holds for exactly this."""
+    """fingerprint({tool, arguments}) of the current revision; the grant holds for exactly this."""
     final = models.JSONField(null=True)
-    """The arguments as approved."""
+    """The arguments as edited so far, and as approved in the end; null while nobody edited or approved."""
     evidence = models.JSONField(default=list)
     """[{step, title, output}] of the nodes named in `show`."""
     labels = models.JSONField(default=dict)
@@ -39,6 +41,8 @@ class ApprovalRequest(models.Model):
     assign = models.JSONField(default=dict)
     quorum = models.JSONField(default=list)
     verbs = models.JSONField(default=list)
+    answer_schema = models.JSONField(null=True)
+    """JSON Schema of an answer, where the verb `answer` is offered."""
     previous = models.JSONField(null=True)
     """The proposal of the round before, for the diff."""
     feedback = models.TextField(blank=True, default="")
@@ -58,6 +62,18 @@ class ApprovalRequest(models.Model):
         ]
         indexes = [models.Index(fields=["workspace", "state", "created_at"], name="request_queue")]
 
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def is_pending(self) -> bool:
+        return self.state in PENDING
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The action as it stands: edited if somebody edited it."""
+        return self.proposal if self.final is None else self.final
+
 
 class Decision(models.Model):
     """One answer; append-only. The first decisive one stands."""
@@ -69,9 +85,17 @@ class Decision(models.Model):
     actor_label = models.CharField(max_length=254)
     verb = models.CharField(max_length=20)
     reason = models.TextField(blank=True, default="")
+    comment = models.TextField(blank=True, default="")
     edits = models.JSONField(null=True)
+    """What the person changed, as given; for an answer, the answer."""
     shown_hash = models.CharField(max_length=64)
     """Hash of the arguments the person was shown."""
     final_hash = models.CharField(max_length=64)
     revision = models.IntegerField()
     channel = models.CharField(max_length=12, default="web")
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.verb} by {self.actor_label}"

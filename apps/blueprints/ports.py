@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+from apps.blueprints.core.document import Document
 from apps.blueprints.core.tools import ToolSpec
 
 
@@ -15,10 +17,17 @@ class ToolCatalog(Protocol):
         """Every built-in tool by name."""
         ...
 
+    def describe(self, document: Document, tool: str, arguments: Mapping[str, Any]) -> str:
+        """What calling a tool of this blueprint will do, one sentence for the person who decides."""
+        ...
+
 
 class _Empty:
     def specs(self) -> dict[str, ToolSpec]:
         return {}
+
+    def describe(self, document: Document, tool: str, arguments: Mapping[str, Any]) -> str:
+        return ""
 
 
 _catalog: ToolCatalog = _Empty()
@@ -31,3 +40,8 @@ def register_tool_catalog(catalog: ToolCatalog) -> None:
 
 def builtin_tools() -> dict[str, ToolSpec]:
     return _catalog.specs()
+
+
+def describe_call(document: Document, tool: str, arguments: Mapping[str, Any]) -> str:
+    """What a call will do, one sentence; empty when no catalog can say."""
+    return _catalog.describe(document, tool, arguments)
