@@ -1,0 +1,401 @@
+"""Real processes for fault tests: start an installation, kill its workers, look at what is left.
+
+Two shapes. `Laptop`: one `mn up` on SQLite with its supervisor. `Server`: `mn worker` processes on PostgreSQL and a
+Redis of its own. Tests drive both through `driver` and wait for conditions, never for time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from tests.fake_remote import FakeRemote, closed_port
+
+ROOT = Path(__file__).resolve().parents[2]
+MN = [sys.executable, "-c", "import sys; from mirrorneuron.cli import main; sys.exit(main())"]
+SECONDS = float(os.environ.get("MN_TEST_PATIENCE", "30"))
+"""How long any condition may take on a slow, shared machine; a healthy one needs a tenth."""
+
+
+class TooLate(AssertionError):
+    """A condition did not come true in time."""
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
+    """Ask until the answer is truthy, and return it."""
+    deadline = time.monotonic() + seconds
+    pause = 0.02
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise TooLate(f"Waited {seconds:.0f} s for: {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.2)
+
+
+def environment(data: Path, **more: str) -> dict[str, str]:
+    """A clean environment: nothing of the developer's own settings reaches the processes under test."""
+    keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")}
+    return keep | {
+        "PYTHONPATH": str(ROOT),
+        "DJANGO_SETTINGS_MODULE": "mirrorneuron.settings",
+        "MN_DATA": str(data),
+        "MN_SECRET_KEY": "only for fault tests " * 3,
+        "MN_EGRESS_ALLOW": "127.0.0.1",
+        "MN_LEASE_SECONDS": "2",
+        "MN_POLL_SECONDS": "0.2",
+        "MN_FAULTS": "1",
+        **more,
+    }
+
+
+class Process:
+    """One process of ours, its output in a file."""
+
+    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
+        self.log = log
+        self._file = log.open("ab")
+        self._popen = subprocess.Popen(
+            command, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self._file, stderr=self._file,
+            start_new_session=True,
+        )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._popen.poll() is None
+
+    def wait_exit(self, seconds: float = SECONDS) -> int:
+        try:
+            return self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TooLate(f"Process {self.pid} still runs after {seconds:.0f} s.\n{self.tail()}") from None
+
+    def send(self, number: int) -> None:
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL to the process and all it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait(10)
+        self._file.close()
+
+    def stop(self) -> int:
+        """SIGTERM, as a service manager would, and SIGKILL if that is not heard."""
+        if self.is_running:
+            self.send(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(15)
+        code = self._popen.poll()
+        self.kill()
+        return -1 if code is None else code
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class Driver:
+    """The other end of `tests.faults.driver`."""
+
+    def __init__(self, env: dict[str, str], log: Path) -> None:
+        self._log: IO[bytes] = log.open("ab")
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.driver"],
+            env={k: v for k, v in env.items() if k != "MN_CRASH_AT"},
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+        )  # fmt: skip
+        self.log = log
+
+    def ask(self, do: str, **request: Any) -> Any:
+        """Raises AssertionError with the refusal's code when the product refuses."""
+        assert self._popen.stdin and self._popen.stdout
+        self._popen.stdin.write(json.dumps({"do": do, **request}) + "\n")
+        self._popen.stdin.flush()
+        line = self._popen.stdout.readline()
+        assert line, f"The driver died on {do!r}:\n{self.log.read_text(errors='replace')[-4000:]}"
+        answer = json.loads(line)
+        assert "ok" in answer, f"{do} was refused: {answer['refused']}"
+        return answer["ok"]
+
+    def close(self) -> None:
+        assert self._popen.stdin
+        self._popen.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(10)
+        self._popen.kill()
+        self._popen.wait()
+        if self._popen.stdout:
+            self._popen.stdout.close()
+        self._log.close()
+
+
+class Installation(ABC):
+    """One database with its driver; `start_worker` gives it a process that works."""
+
+    shape = ""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.data.mkdir(parents=True)
+        self.env = environment(self.data, **env)
+        self.processes: list[Process] = []
+        self.driver = Driver(self.env, folder / "driver.log")
+        self.driver.ask("prepare")
+
+    def start_worker(self, crash_at: str = "", **env: str) -> Process:
+        process = Process(
+            self._command(),
+            self.env | env | ({"MN_CRASH_AT": crash_at} if crash_at else {}),
+            self.folder / f"process-{len(self.processes) + 1}.log",
+        )
+        self.processes.append(process)
+        return process
+
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """How a worker of this shape is started."""
+
+    def wait_ready(self, process: Process) -> None:
+        """Until the process has a lease in the database."""
+
+        def ready() -> bool:
+            assert process.is_running, f"It exited with {process.wait_exit(1)}:\n{process.tail()}"
+            return any(w["alive"] for w in self.driver.ask("workers"))
+
+        until(ready, "a worker with a lease")
+
+    @abstractmethod
+    def restart_after_crash(self, process: Process) -> None:
+        """What an operator or a service manager does when the worker is gone."""
+
+    def start(self, blueprint: str, **inputs: Any) -> Run:
+        return Run(self, self.driver.ask("start", blueprint=blueprint, inputs=inputs)["id"])
+
+    def stop_all(self) -> None:
+        for process in self.processes:
+            process.stop()
+        self.processes.clear()
+
+    def kill_all(self) -> None:
+        for process in self.processes:
+            process.kill()
+        self.processes.clear()
+
+    def close(self) -> None:
+        self.kill_all()
+        self.driver.close()
+
+    def assert_sound(self) -> None:
+        """Invariants I1 to I7."""
+        violations = self.driver.ask("invariants")
+        assert not violations, "\n".join(violations)
+
+    def logs(self) -> str:
+        parts = [f"--- {p.name}\n" + p.read_text(errors="replace")[-3000:] for p in self.folder.glob("*.log")]
+        return "\n".join(parts)
+
+
+class Laptop(Installation):
+    shape = "laptop"
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.port = closed_port()
+        super().__init__(folder, **env)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _command(self) -> list[str]:
+        return [*MN, "up", "--no-browser", "--port", str(self.port)]
+
+    def wait_ready(self, process: Process) -> None:
+        def ready() -> bool:
+            assert process.is_running, f"It exited with {process.wait_exit(1)}:\n{process.tail()}"
+            try:
+                with urllib.request.urlopen(self.url + "/healthz", timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        until(ready, "`mn up` to answer")
+
+    def restart_after_crash(self, process: Process) -> None:
+        """The supervisor of `mn up` does it by itself."""
+        assert process.is_running, f"The supervisor ended too:\n{process.tail()}"
+
+
+class Server(Installation):
+    shape = "server"
+
+    def __init__(self, folder: Path, database_url: str, redis: Redis) -> None:
+        self.redis = redis
+        super().__init__(
+            folder, DATABASE_URL=database_url, BROKER_URL=redis.url, CHANNEL_URL=redis.url
+        )
+
+    def _command(self) -> list[str]:
+        return [*MN, "worker", "--pool", "threads", "-c", "4"]
+
+    def restart_after_crash(self, process: Process) -> None:
+        process.wait_exit()
+        self.processes.remove(process)
+        process.kill()
+        self.start_worker()
+
+
+class Run:
+    """One run, seen from outside."""
+
+    def __init__(self, installation: Installation, run_id: str) -> None:
+        self.installation = installation
+        self.id = run_id
+
+    def look(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self.installation.driver.ask("look", run=self.id)
+        return answer
+
+    def until(self, condition: Callable[[dict[str, Any]], Any], what: str, seconds: float = SECONDS) -> Any:
+        seen: dict[str, Any] = {}
+
+        def ask() -> Any:
+            seen.clear()
+            seen.update(self.look())
+            return seen if condition(seen) else None
+
+        try:
+            return until(ask, what, seconds)
+        except TooLate as late:
+            steps = {path: (s["status"], s["reason"], s["error"]) for path, s in seen["steps"].items()}
+            raise TooLate(
+                f"{late}\nrun {seen['status']} {seen['error']}\nsteps {steps}\n"
+                f"effects {[(e['path'], e['state']) for e in seen['effects']]}\n"
+                f"entries {[(e['kind'], e['path']) for e in seen['entries']][-25:]}\n{self.installation.logs()}"
+            ) from None
+
+    def until_status(self, *statuses: str, seconds: float = SECONDS) -> dict[str, Any]:
+        return dict(self.until(lambda s: s["status"] in statuses, f"run to be {statuses}", seconds))
+
+    def until_step(self, path: str, *statuses: str, seconds: float = SECONDS) -> dict[str, Any]:
+        return dict(
+            self.until(
+                lambda s: s["steps"].get(path, {}).get("status") in statuses,
+                f"step {path} to be {statuses}",
+                seconds,
+            )
+        )
+
+    def approve(self, path: str = "ask") -> None:
+        """Answer the question of a step as soon as it is asked."""
+        self.until_request(path)
+        self.decide(path, "approve")
+
+    def until_request(self, path: str) -> str:
+        state = self.until(
+            lambda s: any(r["path"] == path and r["state"] == "open" for r in s["requests"]),
+            f"a question at {path}",
+        )
+        return str(next(r["id"] for r in state["requests"] if r["path"] == path and r["state"] == "open"))
+
+    def decide(self, path: str, verb: str, **more: Any) -> None:
+        request = self.until_request(path)
+        self.installation.driver.ask("decide", request=request, verb=verb, **more)
+
+
+class Redis:
+    """A Redis server of the tests' own, so that a test may flush or kill it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = closed_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self._process: Process | None = None
+        self.start()
+
+    def start(self) -> None:
+        self._process = Process(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+            dict(os.environ),
+            self._folder / "redis.log",
+        )
+        until(self._answers, "Redis to answer")
+
+    def _answers(self) -> bool:
+        import redis
+
+        try:
+            return bool(redis.Redis(port=self.port).ping())
+        except redis.RedisError:
+            return False
+
+    def flush(self) -> None:
+        import redis
+
+        redis.Redis(port=self.port).flushall()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+
+POSTGRES = os.environ.get("MN_TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
+
+
+def services_missing() -> str:
+    """Why the server shape cannot be tested here; empty when it can."""
+    if shutil.which("redis-server") is None:
+        return "redis-server is not installed"
+    try:
+        import psycopg
+
+        psycopg.connect(POSTGRES, connect_timeout=2).close()
+    except Exception as error:  # whatever is wrong is the reason
+        return f"PostgreSQL at {urlsplit(POSTGRES).hostname} does not answer ({type(error).__name__})"
+    return ""
+
+
+@contextlib.contextmanager
+def postgres_database(name: str) -> Iterator[str]:
+    """A fresh database, dropped afterwards."""
+    import psycopg
+
+    with psycopg.connect(POSTGRES, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        connection.execute(f'CREATE DATABASE "{name}"')
+    url = urlsplit(POSTGRES)
+    try:
+        yield url._replace(path=f"/{name}").geturl()
+    finally:
+        with psycopg.connect(POSTGRES, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def assert_nothing_ran_twice(run: Run, remote: FakeRemote) -> None:
+    """The promises that hold after any crash, seen in the run's rows and from the outside."""
+    state = run.look()
+    succeeded = [e["path"] for e in state["entries"] if e["kind"] == "step.succeeded"]
+    assert len(succeeded) == len(set(succeeded)), f"a step succeeded twice: {succeeded}"
+    assert [e["seq"] for e in state["entries"]] == list(range(1, state["seq"] + 1))
+    assert all(s["failures"] == 0 for s in state["steps"].values()), state["steps"]
+    remote.assert_each_key_once()
+    run.installation.assert_sound()

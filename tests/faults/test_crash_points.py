@@ -1,0 +1,74 @@
+"""kill -9 at every named point: the run finishes after the restart, and nothing happens twice."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from mirrorneuron.base.crash import POINTS
+from tests.fake_remote import FakeRemote
+from tests.faults import plans
+from tests.faults.harness import Installation, Process, Run, assert_nothing_ran_twice, until
+
+pytestmark = [pytest.mark.faults]
+
+
+@pytest.fixture
+def reference(installation: Installation, remote: FakeRemote) -> str:
+    installation.driver.ask("import_blueprint", text=plans.full(remote.url, "scripted:thinker"))
+    return f"order-{uuid.uuid4().hex[:8]}"
+
+
+def boots(installation: Installation) -> int:
+    return len(installation.driver.ask("workers"))
+
+
+def wait_crash(installation: Installation, process: Process, before: int) -> None:
+    """Until the armed process is gone and a new one has taken its place."""
+    if installation.shape == "server":
+        assert process.wait_exit() == 137
+    installation.restart_after_crash(process)
+    until(lambda: boots(installation) >= before + 2, "a second worker after the crash")
+
+
+def assert_all_done(run: Run, remote: FakeRemote, reference: str) -> None:
+    state = run.until_status("succeeded", "failed")
+    assert state["status"] == "succeeded", state["error"]
+    assert state["output"] == {"said": "a quiet answer"}
+    for path in ("charge", "pay"):
+        assert len(remote.executions(f"/keyed/{path}", reference=reference)) == 1
+    assert [e["state"] for e in state["effects"]] == ["committed", "committed"]
+    assert state["model_calls"] == 1
+    assert_nothing_ran_twice(run, remote)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_run_survives_a_crash_on_its_first_steps(
+    installation: Installation, remote: FakeRemote, reference: str, point: str
+) -> None:
+    before = boots(installation)
+    process = installation.start_worker(crash_at=point)
+    run = installation.start("fault_full", reference=reference)
+
+    wait_crash(installation, process, before)
+    run.approve()
+
+    assert_all_done(run, remote, reference)
+
+
+@pytest.mark.parametrize("point", ["before_claim", "after_in_flight", "after_call", "before_finish", "after_finish"])
+def test_a_run_survives_a_crash_after_an_approval_given_while_nothing_ran(
+    installation: Installation, remote: FakeRemote, reference: str, point: str
+) -> None:
+    installation.start_worker()
+    run = installation.start("fault_full", reference=reference)
+    run.until_request("ask")
+    installation.stop_all()
+    run.decide("ask", "approve")
+
+    before = boots(installation)
+    process = installation.start_worker(crash_at=point)
+    wait_crash(installation, process, before)
+
+    assert_all_done(run, remote, reference)
