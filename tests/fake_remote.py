@@ -14,9 +14,9 @@ execution another, `{"event": "executed", …}`. So the log stays true when the 
     PUT  /_script           {"path": "/keyed/pay", "script": ["execute_500", "ok"]}: what to do with the next
                             requests to a path, the last entry for all later ones; GET /_log reads the log
 
-Scripts: `ok`, `execute_500`, `execute_hang:<seconds>`, `execute_reset`, `late:<seconds>` (executes, then answers
-late), `slow_execute:<seconds>` (executes late, then answers), `reset` (before executing), `429:<seconds>`, `status:<code>` (nothing is
-executed), `absent`, `unknown` (probe paths).
+Scripts: `ok`, `execute_500`, `execute_hang:<seconds>`, `execute_reset`, `late:<seconds>` (executes, then
+answers late), `slow_execute:<seconds>` (executes late, then answers), `reset` (before executing),
+`429:<seconds>`, `status:<code>` (nothing is executed); on probe paths `absent` and `unknown`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class FakeRemote:
             request = (line["method"], line["path"], line["body"])
             if line["method"] != "GET":
                 first = seen.setdefault(line["key"], request)
-                assert first == request, f"key {line['key']} was sent with two contents: {first} and {request}"
+                assert first == request, (
+                    f"key {line['key']} was sent with two contents: {first} and {request}"
+                )
         repeated = {key: count for key, count in executed.items() if count > 1}
         assert not repeated, f"executed more than once: {repeated}"
 
@@ -160,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._write(self._body())
 
-    do_DELETE = do_PATCH = do_POST
+    do_DELETE = do_PATCH = do_POST  # noqa: N815 - the names the server looks for
 
     def _write(self, body: Any) -> None:
         remote, key = self.remote, self.headers.get("Idempotency-Key", "")

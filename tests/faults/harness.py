@@ -1,7 +1,7 @@
 """Real processes for fault tests: start an installation, kill its workers, look at what is left.
 
-Two shapes. `Laptop`: one `mn up` on SQLite with its supervisor. `Server`: `mn worker` processes on PostgreSQL and a
-Redis of its own. Tests drive both through `driver` and wait for conditions, never for time.
+Two shapes. `Laptop`: one `mn up` on SQLite with its supervisor. `Server`: `mn worker` processes on PostgreSQL
+and a Redis of its own. Tests drive both through `driver` and wait for conditions, never for time.
 """
 
 from __future__ import annotations
@@ -249,9 +249,7 @@ class Server(Installation):
 
     def __init__(self, folder: Path, database_url: str, redis: Redis) -> None:
         self.redis = redis
-        super().__init__(
-            folder, DATABASE_URL=database_url, BROKER_URL=redis.url, CHANNEL_URL=redis.url
-        )
+        super().__init__(folder, DATABASE_URL=database_url, BROKER_URL=redis.url, CHANNEL_URL=redis.url)
 
     def _command(self) -> list[str]:
         return [*MN, "worker", "--pool", "threads", "-c", "4"]
@@ -289,7 +287,8 @@ class Run:
             raise TooLate(
                 f"{late}\nrun {seen['status']} {seen['error']}\nsteps {steps}\n"
                 f"effects {[(e['path'], e['state']) for e in seen['effects']]}\n"
-                f"entries {[(e['kind'], e['path']) for e in seen['entries']][-25:]}\n{self.installation.logs()}"
+                f"entries {[(e['kind'], e['path']) for e in seen['entries']][-25:]}\n"
+                f"{self.installation.logs()}"
             ) from None
 
     def until_status(self, *statuses: str, seconds: float = SECONDS) -> dict[str, Any]:
@@ -333,7 +332,17 @@ class Redis:
 
     def start(self) -> None:
         self._process = Process(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+            [
+                "redis-server",
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ],
             dict(os.environ),
             self._folder / "redis.log",
         )

@@ -38,7 +38,8 @@ def http_tool(name: str, url: str, effect: str, *, probe: str = "", more: str = 
         f"  {name}:\n"
         f"    kind: http\n"
         f"    description: Tell the remote service to {name}.\n"
-        f"    parameters: {{type: object, required: [reference], properties: {{reference: {{type: string}}}}}}\n"
+        f"    parameters:\n"
+        f"      {{type: object, required: [reference], properties: {{reference: {{type: string}}}}}}\n"
         f"    method: POST\n"
         f'    url: "{url}"\n'
         f"    effect: {effect}\n"
@@ -64,7 +65,11 @@ def full(url: str, model: str) -> str:
               prompt: "Say something about {{ inputs.reference }}."
               output: {type: object, required: [text], properties: {text: {type: string}}}
             - {id: charge, kind: tool, tool: charge, tier: 2, with: {reference: "{{ inputs.reference }}"}}
-            - {id: ask, kind: approval, title: Pay?, proposes: pay, with: {reference: "{{ inputs.reference }}"}}
+            - id: ask
+              kind: approval
+              title: Pay?
+              proposes: pay
+              with: {reference: "{{ inputs.reference }}"}
             - {id: pay, kind: tool, tool: pay}
             - {id: finish, kind: transform, output: {said: "{{ steps.think.output.text }}"}}
           edges:

@@ -57,7 +57,9 @@ def test_a_run_survives_a_crash_on_its_first_steps(
     assert_all_done(run, remote, reference)
 
 
-@pytest.mark.parametrize("point", ["before_claim", "after_in_flight", "after_call", "before_finish", "after_finish"])
+@pytest.mark.parametrize(
+    "point", ["before_claim", "after_in_flight", "after_call", "before_finish", "after_finish"]
+)
 def test_a_run_survives_a_crash_after_an_approval_given_while_nothing_ran(
     installation: Installation, remote: FakeRemote, reference: str, point: str
 ) -> None:

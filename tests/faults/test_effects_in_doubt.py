@@ -32,7 +32,7 @@ def crashed_in_flight(
     return run
 
 
-# --- opaque: only a person can know --------------------------------------------------------------------------
+# --- opaque: only a person can know ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_ambiguous_answer_stands_in_doubt_and_is_not_repeated(
     assert_nothing_ran_twice(run, remote)
 
 
-# --- keyed: the same key and body, while the key lives -------------------------------------------------------
+# --- keyed: the same key and body, while the key lives ---------------------------------------------
 
 
 @pytest.mark.parametrize("step", ["execute_500", "execute_reset", "execute_hang:3"])
@@ -144,7 +144,9 @@ def test_a_keyed_effect_asks_a_person_once_its_key_has_expired(
     until(lambda: len(installation.driver.ask("workers")) >= before + 2, "a second worker")
 
     state = run.until(
-        lambda s: s["steps"].get("charge", {}).get("status") == "in_doubt" and not s["steps"]["charge"]["due"],
+        lambda s: (
+            s["steps"].get("charge", {}).get("status") == "in_doubt" and not s["steps"]["charge"]["due"]
+        ),
         "the step to wait for a person",
     )
     installation.driver.ask(
@@ -156,7 +158,7 @@ def test_a_keyed_effect_asks_a_person_once_its_key_has_expired(
     assert_nothing_ran_twice(run, remote)
 
 
-# --- probe: ask the other side -------------------------------------------------------------------------------
+# --- probe: ask the other side ---------------------------------------------------------------------
 
 
 def probe_blueprint(remote: FakeRemote, name: str) -> str:
@@ -192,7 +194,7 @@ def test_absent_counts_only_after_deadline_and_grace_and_only_twice(
 
     assert run.until_status("succeeded", "failed", seconds=60)["status"] == "succeeded"
     assert len(remote.executions(f"/plain/{name}", reference=reference)) == 1
-    probes = [line for line in remote.received(f"/probe/{reference}")]
+    probes = remote.received(f"/probe/{reference}")
     assert len(probes) >= 2, "one answer of 'absent' is not enough"
     sent = remote.received(f"/plain/{name}", reference=reference)[0]["at"]
     assert sum(1 for probe in probes if probe["at"] < sent) >= 2
@@ -220,7 +222,7 @@ def test_a_probe_that_cannot_say_leaves_it_to_a_person_or_later(
     assert_nothing_ran_twice(run, remote)
 
 
-# --- definite failures retry ---------------------------------------------------------------------------------
+# --- definite failures retry -----------------------------------------------------------------------
 
 
 def test_a_refusal_that_did_nothing_is_retried_and_counts_as_a_failure(
@@ -241,5 +243,3 @@ def test_a_refusal_that_did_nothing_is_retried_and_counts_as_a_failure(
     assert received[1]["at"] - received[0]["at"] >= 1.0, "Retry-After was not honoured"
     assert state["steps"]["charge"]["failures"] == 1
     assert len(remote.executions(path, reference=reference)) == 1
-
-

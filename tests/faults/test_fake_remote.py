@@ -47,7 +47,14 @@ def test_a_plain_path_executes_every_request() -> None:
 
 @pytest.mark.parametrize(
     ("step", "executed"),
-    [("execute_500", 1), ("execute_reset", 1), ("reset", 0), ("429:3", 0), ("status:400", 0), ("late:0.01", 1)],
+    [
+        ("execute_500", 1),
+        ("execute_reset", 1),
+        ("reset", 0),
+        ("429:3", 0),
+        ("status:400", 0),
+        ("late:0.01", 1),
+    ],
 )
 def test_a_script_does_what_it_says(step: str, executed: int) -> None:
     with serve() as remote:

@@ -236,9 +236,7 @@ def test_many_runs_survive_random_kills(
     runs: list[Run] = []
     for round_ in range(3):
         process = installation.start_worker()
-        runs += [
-            installation.start("fault_storm", reference=f"{reference}-{round_}-{i}") for i in range(10)
-        ]
+        runs += [installation.start("fault_storm", reference=f"{reference}-{round_}-{i}") for i in range(10)]
         done = len(remote.executions(path))
         until(lambda done=done: len(remote.executions(path)) > done, "some work before the kill")
         process.kill()
