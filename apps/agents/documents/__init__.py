@@ -1,1 +1,1 @@
-"""From the bytes of a document to text, passages and a ranking; every quote is found in the text as it stands."""
+"""From the bytes of a document to text, passages and a ranking; every quote stands in the text as it is."""

@@ -6,6 +6,9 @@ takes a built-in name, so there is never a choice to make.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from apps.agents.tools.base import Tool
 from apps.blueprints.core.document import Document
 from apps.blueprints.core.tools import ToolSpec
@@ -31,6 +34,10 @@ class Catalog:
 
     def specs(self) -> dict[str, ToolSpec]:
         return specs()
+
+    def describe(self, document: Document, tool: str, arguments: Mapping[str, Any]) -> str:
+        found = tool_for(document, tool)
+        return found.describe(arguments) if found is not None else ""
 
 
 CATALOG = Catalog()
