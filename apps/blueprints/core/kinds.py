@@ -51,3 +51,32 @@ def ports(node: Node) -> tuple[str, ...]:
 
 def main_port(node: Node) -> str:
     return MAIN_PORT[node.kind]
+
+
+COMMON_FIELDS = frozenset(
+    [
+        "id", "kind", "title", "notes", "label", "when", "with", "output", "timeout", "retry", "queue",
+        "concurrency", "priority", "tier", "compensate",
+    ]
+)  # fmt: skip
+FIELDS: dict[str, frozenset[str]] = {
+    "agent": frozenset(["agent", "model", "prompt"]),
+    "extract": frozenset(["agent", "model", "prompt"]),
+    "tool": frozenset(["tool", "business_key"]),
+    "transform": frozenset(),
+    "router": frozenset(["routes", "match", "agent", "model", "prompt"]),
+    "aggregator": frozenset(["join", "n", "merge"]),
+    "approval": frozenset(["proposes", "show", "assign", "quorum", "due", "verbs", "schema"]),
+    "check": frozenset(["checks"]),
+    "timer": frozenset(["duration", "until"]),
+    "sensor": frozenset(["signal", "poll", "every", "condition", "due", "until"]),
+    "map": frozenset(["items", "max_parallel", "max_items", "join", "n", "merge", "body"]),
+    "loop": frozenset(["condition", "max_rounds", "body"]),
+    "subflow": frozenset(["blueprint"]),
+    "code": frozenset(["code"]),
+}
+"""Fields a kind uses besides `COMMON_FIELDS`; any other has no effect on it."""
+
+
+def fields(kind: str) -> frozenset[str]:
+    return COMMON_FIELDS | FIELDS[kind]

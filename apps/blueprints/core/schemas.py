@@ -361,8 +361,8 @@ def misfits(
             _convert(have, need, given),
         )
         return
-    if have != {"object"}:
-        if have == {"array"} and isinstance(here.get("items"), dict) and isinstance(given.get("items"), dict):
+    if have != frozenset({"object"}):
+        if have == frozenset({"array"}) and isinstance(here.get("items"), dict) and isinstance(given.get("items"), dict):
             yield from misfits(
                 given["items"], here["items"], f"an item of {what}", path, root=root, given_root=given_root
             )
@@ -445,7 +445,8 @@ def _validator(text: str) -> Draft202012Validator:
 
 
 def _explain(error: ValidationError) -> str:
-    value, wanted = error.instance, error.validator_value
+    value: Any = error.instance
+    wanted: Any = error.validator_value
     match error.validator:
         case "enum":
             return f"{shown(value)} is not one of {', '.join(shown(v) for v in wanted[:8])}"

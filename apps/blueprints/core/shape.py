@@ -109,11 +109,12 @@ def _take_out(exc: ValidationError, fitted: Fitted, problems: Problems) -> bool:
     """Report the errors of one try and mark what they are about as gone; False when nothing new was marked."""
     before = len(fitted.gone)
     for error in exc.errors(include_url=False):
-        place, tags = _place(error["loc"], fitted)
+        is_missing = error["type"] == "missing"
+        place, tags = _place(error["loc"][:-1] if is_missing else error["loc"], fitted)
         value = _value(fitted.data, place)
         if tags[-1:] == ("str",) and isinstance(value, dict):
             continue  # The other half of "text or a mapping" has its own errors.
-        if error["type"] == "missing":
+        if is_missing:
             key = str(error["loc"][-1])
             if (*place, key) not in fitted.gone:
                 noun, _ = _keys_of(error["loc"][:-1])
