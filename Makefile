@@ -28,7 +28,7 @@ install:
 	@set -eu; want="$$( { cat requirements.lock Makefile; pwd; } | sha256sum)"; \
 	if [ "$$want" != "$$(cat $(STAMP) 2>/dev/null || true)" ]; then \
 	  echo "Installing into $(VENV) (once; about half a minute) …"; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock; \
 	  site="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
 	  pwd > "$$site/mirrorneuron-source.pth"; \
 	  printf '#!/bin/sh\nexec "%s" -P -m mirrorneuron.cli "$$@"\n' "$$(pwd)/$(BIN)/python" > $(BIN)/mn; \

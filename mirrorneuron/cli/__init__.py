@@ -1,0 +1,30 @@
+"""`mn`, the command line: a door like the pages and the API. It parses, calls one service or selector, prints.
+
+Subjects lie in modules of their own and are imported when used, so that `mn up` and `mn --help` start without
+Django. `frame` holds what every command shares: `--json`, `--data`, errors and exit codes.
+"""
+
+from __future__ import annotations
+
+from mirrorneuron.cli.frame import Entry, Root
+
+COMMANDS = {
+    "up": Entry("up:up", "Start everything on this machine and print a sign-in link.", house=False),
+    "run": Entry("run:run", "Start a run of a blueprint."),
+    "runs": Entry("runs:runs", "Look at runs, pause, resume or cancel them."),
+    "approvals": Entry("approvals:approvals", "Look at what waits for a person, and decide."),
+    "effects": Entry("effects:effects", "Look at what touched the world; settle what is in doubt."),
+    "blueprint": Entry("blueprint:blueprint", "Check, import, publish, export and draw blueprints."),
+    "schema": Entry("blueprint:schema", "Write the JSON Schema of the blueprint format."),
+    "doctor": Entry("doctor:doctor", "Say what is wrong with this installation and why a run does not move."),
+    "web": Entry("processes:web", "Serve pages and API only (servers)."),
+    "worker": Entry("processes:worker", "Work on runs only (servers)."),
+    "migrate": Entry("processes:migrate", "Bring the database up to date."),
+    "user": Entry("people:user", "Add people and give them a sign-in link."),
+    "token": Entry("people:token", "Create, list and revoke API tokens."),
+    "bench": Entry("processes:bench", "Measure the engine on this machine."),
+}
+
+main = Root(
+    name="mn", commands_at=COMMANDS, help="MirrorNeuron: workflows that lose nothing and repeat nothing."
+)

@@ -1,0 +1,141 @@
+"""The one process behind `mn up`: pages, API and worker together, started and restarted by the supervisor.
+
+Started as `python -m mirrorneuron.serve SOCKET LOCK ALIVE READY URL [--again]` with four inherited descriptors:
+the listening socket, the data lock, a pipe that closes with the supervisor, and a pipe to say "ready" into.
+After a crash every tenth of a second counts, so what a first start has done (gallery, owner, link) is not done
+again, and pages are served before anything else is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from mirrorneuron import datalock
+from mirrorneuron.base.errors import MirrorNeuronError
+from mirrorneuron.supervisor import EXIT_CONFIGURATION
+
+LEAVE_SECONDS = 5.0
+"""How long work may settle after the supervisor has gone."""
+
+
+def main(arguments: list[str]) -> int:
+    listener_fd, lock_fd, alive_fd, ready_fd = map(int, arguments[:4])
+    url, again = arguments[4], "--again" in arguments
+    lock = datalock.adopt(lock_fd)
+    for descriptor in (listener_fd, alive_fd, ready_fd):
+        os.set_inheritable(descriptor, False)
+    stop = Stop()
+    threading.Thread(target=leave_with_supervisor, args=(alive_fd, stop), daemon=True).start()
+    try:
+        facts = prepare(url, again=again)
+        serve(socket.socket(fileno=listener_fd), stop, ready_fd, facts)
+    except MirrorNeuronError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return EXIT_CONFIGURATION
+    finally:
+        lock.release()
+    return 0
+
+
+class Stop:
+    """Asks the server to stop, also before there is one."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.server: Any = None
+
+    def __call__(self, *_: Any) -> None:
+        self.asked = True
+        if self.server is not None:
+            self.server.should_exit = True
+
+
+def leave_with_supervisor(descriptor: int, stop: Stop) -> None:
+    """Block until the supervisor is gone, then stop: cleanly if that is quick, hard if it is not."""
+    with contextlib.suppress(OSError):
+        os.read(descriptor, 1)
+    timer = threading.Timer(LEAVE_SECONDS, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+    stop()
+
+
+def prepare(url: str, *, again: bool) -> dict[str, Any]:
+    """Load the house and bring the data up to date; what to tell the person at the terminal."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mirrorneuron.settings")
+    import django
+
+    django.setup()
+    from mirrorneuron import schema
+
+    schema.migrate()
+    if again:
+        return {"url": url, "sign_in": ""}
+    from django.conf import settings
+
+    from apps.blueprints.services import sync_gallery
+    from apps.workspaces.services import create_sign_in_link, ensure_laptop_owner
+
+    owner, _ = ensure_laptop_owner()
+    sync_gallery(settings.GALLERY_DIR)
+    return {"url": url, "sign_in": create_sign_in_link(owner, url)}
+
+
+def serve(listener: socket.socket, stop: Stop, ready_fd: int, facts: dict[str, Any]) -> None:
+    """Run worker and pages until asked to stop; the worker stops after the last page is answered."""
+    import uvicorn
+
+    from apps.runs.worker import Worker
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            "mirrorneuron.asgi:application",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+    )
+    # uvicorn raises a caught SIGTERM again after serving, which would skip stopping the worker.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+    stop.server = server
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    if stop.asked:
+        return
+    worker = Worker()
+    worker.start()
+    threading.Thread(target=say_ready, args=(server, ready_fd, facts), daemon=True).start()
+    try:
+        asyncio.run(_pages(server, listener))
+    finally:
+        worker.stop()
+
+
+async def _pages(server: Any, listener: socket.socket) -> None:
+    from apps.ledger import live
+
+    live.serve_from(asyncio.get_running_loop())
+    await server.serve(sockets=[listener])
+
+
+def say_ready(server: Any, descriptor: int, facts: dict[str, Any]) -> None:
+    pause = threading.Event()
+    while not server.started and not server.should_exit:
+        pause.wait(0.02)
+    with contextlib.suppress(OSError), os.fdopen(descriptor, "w") as pipe:
+        if server.started:
+            pipe.write(json.dumps(facts) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

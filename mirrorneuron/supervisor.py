@@ -1,0 +1,190 @@
+"""The small parent of `mn up`: it holds what must survive a crash and starts what does the work again.
+
+    supervisor ── holds the data lock and the listening socket; does nothing else
+        └── mirrorneuron.serve ── pages, API and worker in one process, with both passed on
+
+Because the socket stays open while the child is away, a browser that reconnects waits a moment instead of being
+refused. Because the lock stays held, no second start slips in between. A pipe ties the two together the other
+way round: its end closes with the supervisor, however that dies, and the child then leaves too.
+
+The supervisor never loads Django: it has to be up when everything else is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mirrorneuron import datalock
+from mirrorneuron.base.errors import ConfigurationError
+
+EXIT_CONFIGURATION = 78
+"""The child found a wrong setting and has said so; starting again cannot help. Source: EX_CONFIG, sysexits.h."""
+EXIT_CRASH_POINT = 137
+STOP_SECONDS = 10.0
+"""How long a child may take to stop before it is killed."""
+STEADY_SECONDS = 30.0
+"""A child that lived this long was well; the next death starts the back-off anew."""
+BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass
+class Supervisor:
+    """One `mn up`: `run()` returns its exit code."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    when_ready: Callable[[dict[str, Any]], None] = lambda facts: None
+    """Called once, with `{url, sign_in, boot}`, when pages can be reached."""
+    say: Callable[[str], None] = lambda text: None
+    """Says one sentence to the person at the terminal."""
+    child: subprocess.Popen[bytes] | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    was_ready: bool = False
+
+    def run(self) -> int:
+        """Hold the data and the port, keep one child alive until told to stop.
+
+        Raises DataHeld or ConfigurationError, each with what to do, when it cannot start.
+        """
+        lock = datalock.acquire(self.data, command="mn up")
+        try:
+            listener = listen(self.host, self.port)
+            url = address(self.host, listener)
+            lock.describe(command="mn up", url=url)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._stop)
+            with contextlib.closing(listener):
+                return self._keep_alive(lock, listener, url)
+        finally:
+            lock.release()
+
+    def _keep_alive(self, lock: datalock.DataLock, listener: socket.socket, url: str) -> int:
+        environment = self._environment(url)
+        quick_deaths = 0
+        while not self.stopping.is_set():
+            started = time.monotonic()
+            code = self._one_life(lock, listener, url, environment)
+            if self.stopping.is_set():
+                return 0
+            if self._is_hopeless(code):
+                return 1
+            environment.pop("MN_CRASH_AT", None)
+            quick_deaths = 0 if time.monotonic() - started > STEADY_SECONDS else quick_deaths + 1
+            pause = BACK_OFF_SECONDS[min(max(quick_deaths - 1, 0), len(BACK_OFF_SECONDS) - 1)]
+            self.say(f"The worker process ended ({_ending(code)}); starting it again{_after(pause)}.")
+            self.stopping.wait(pause)
+        return 0
+
+    def _one_life(
+        self, lock: datalock.DataLock, listener: socket.socket, url: str, environment: dict[str, str]
+    ) -> int:
+        alive_read, alive_write = os.pipe()
+        ready_read, ready_write = os.pipe()
+        passed = (listener.fileno(), lock.descriptor, alive_read, ready_write)
+        command = [sys.executable, "-P", "-m", "mirrorneuron.serve", *map(str, passed), url]
+        if self.was_ready:
+            command.append("--again")
+        try:
+            # A group of its own: Ctrl-C in the terminal reaches the supervisor only, which then stops the child.
+            self.child = subprocess.Popen(  # noqa: S603
+                command, pass_fds=passed, env=environment, process_group=0, stdin=subprocess.DEVNULL
+            )
+        finally:
+            os.close(alive_read)
+            os.close(ready_write)
+        threading.Thread(target=self._await_ready, args=(ready_read,), daemon=True).start()
+        if self.stopping.is_set():  # told to stop just before there was a child to pass it on to
+            self.child.terminate()
+        code = self.child.wait()
+        os.close(alive_write)
+        return code
+
+    def _await_ready(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, "rb") as pipe:
+            line = pipe.readline()
+        if line and not self.was_ready:
+            self.was_ready = True
+            self.when_ready(json.loads(line))
+
+    def _is_hopeless(self, code: int) -> bool:
+        """A first start that ends by itself has said why; only one that was killed may do better."""
+        return code == EXIT_CONFIGURATION or (not self.was_ready and 0 <= code != EXIT_CRASH_POINT)
+
+    def _environment(self, url: str) -> dict[str, str]:
+        environment = {**os.environ, "MN_DATA": str(self.data), "MN_EMBEDDED": "1"}
+        environment["MN_BASE_URL"] = environment.get("MN_BASE_URL") or url
+        if self.host not in ("0.0.0.0", "::", "127.0.0.1", "::1", "localhost"):  # noqa: S104
+            hosts = [environment.get("MN_ALLOWED_HOSTS", ""), self.host]
+            environment["MN_ALLOWED_HOSTS"] = ",".join(filter(None, hosts))
+        return environment
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping.set()
+        child = self.child
+        if child is not None and child.poll() is None:
+            child.terminate()
+            timer = threading.Timer(STOP_SECONDS, child.kill)
+            timer.daemon = True
+            timer.start()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigurationError that says what is wrong with the address."""
+    try:
+        family, _, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(1024)
+    except OSError as exc:
+        reason, advice = _listen_problem(exc, host, port)
+        raise ConfigurationError(reason, code="port_unavailable", next=advice) from exc
+    return listener
+
+
+def _listen_problem(exc: OSError, host: str, port: int) -> tuple[str, str]:
+    import errno
+
+    if exc.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} on {host} is taken by another program.",
+            f"Choose another with --port, such as --port {port + 1}, or stop the other program.",
+        )
+    if exc.errno == errno.EACCES:
+        return f"Port {port} needs more rights than this user has.", "Choose a port above 1023 with --port."
+    return f"MirrorNeuron cannot listen on {host}:{port} ({exc.strerror}).", "Choose another --host."
+
+
+def address(host: str, listener: socket.socket) -> str:
+    """The address to open in a browser on this machine."""
+    port = listener.getsockname()[1]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"
+
+
+def _after(pause: float) -> str:
+    return f" in {pause:g} s" if pause else ""
