@@ -57,6 +57,8 @@ class Effect(models.Model):
     error = models.JSONField(null=True)
     business_key = models.CharField(max_length=200, blank=True, default="")
     simulated = models.BooleanField(default=False)
+    has_probe = models.BooleanField(default=False)
+    """The tool can be asked whether it happened."""
     sends = models.IntegerField(default=0)
     """How often bytes left; more than one only for same-key resends."""
     duplicates_blocked = models.IntegerField(default=0)

@@ -199,3 +199,5 @@ class Worker(models.Model):
     stopped_at = models.DateTimeField(null=True)
     kill_requested_at = models.DateTimeField(null=True)
     """The demo's kill button; the process answers with SIGKILL to itself."""
+    kill_run = models.UUIDField(null=True)
+    """The run whose page asked for it and waits for its resume proof line."""

@@ -52,7 +52,12 @@ class InDoubt:
     due_at: datetime | None
 
 
-Outcome = Done | Wait | Ask | InDoubt
+@dataclass(frozen=True)
+class HandBack:
+    """The step is given back untouched: its run was paused or is stopping."""
+
+
+Outcome = Done | Wait | Ask | InDoubt | HandBack
 """A failure is raised as `StepError`."""
 
 

@@ -1,0 +1,86 @@
+"""Live hints: "run R has something new". They carry no content and may be lost.
+
+A page reads what follows its last `seq` when a hint comes, and once a second after one was missed, so a hint
+is only about speed. Hints go out after commit and are coalesced per run, never inside a transaction. In the
+web process they enter its own event loop; a worker process sends them through the channel layer (Redis) from
+one background thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+from uuid import UUID
+
+from channels.layers import get_channel_layer
+
+from mirrorneuron.base.logs import logger
+from mirrorneuron.config import config
+
+log = logger(__name__)
+HINT = {"type": "hint"}
+_server_loop: asyncio.AbstractEventLoop | None = None
+_pending: set[str] = set()
+_lock = threading.Lock()
+
+
+def run_group(run_id: UUID) -> str:
+    return f"run.{run_id.hex}"
+
+
+def inbox_group(workspace_id: UUID) -> str:
+    return f"inbox.{workspace_id.hex}"
+
+
+def serve_from(loop: asyncio.AbstractEventLoop) -> None:
+    """Tell hints which loop the pages of this process live on."""
+    global _server_loop
+    _server_loop = loop
+
+
+def announce(*groups: str) -> None:
+    """Hint every page that follows one of these groups. Never raises, never blocks."""
+    loop = _server_loop or _background_loop()
+    if loop is None or loop.is_closed():
+        return
+    with _lock:
+        fresh = [g for g in groups if g not in _pending]
+        _pending.update(fresh)
+    if fresh:
+        loop.call_soon_threadsafe(_spawn, fresh)
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def _spawn(groups: list[str]) -> None:
+    task = asyncio.get_running_loop().create_task(_send(groups))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+async def _send(groups: list[str]) -> None:
+    with _lock:
+        _pending.difference_update(groups)
+    layer: Any = get_channel_layer()
+    for group in groups:
+        try:
+            await layer.group_send(group, HINT)
+        except Exception as exc:  # a hint: pages poll
+            log.warning("live.hint_failed", group=group, error=str(exc))
+            return
+
+
+_background: asyncio.AbstractEventLoop | None = None
+
+
+def _background_loop() -> asyncio.AbstractEventLoop | None:
+    global _background
+    if not config().channel_url:
+        return None  # No way to reach another process; its pages poll.
+    with _lock:
+        if _background is None:
+            _background = asyncio.new_event_loop()
+            threading.Thread(target=_background.run_forever, name="live-hints", daemon=True).start()
+    return _background

@@ -1,0 +1,281 @@
+"""What a handler works with: `ports.Context`, bound to one claimed step.
+
+Handlers run outside any transaction. What they record is held here and written by the next transaction of the
+step: a flush before anything leaves the process, an effect going in flight, or the step's end. Each of those
+compares the fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from apps.blueprints.core import expressions
+from apps.ledger.models import Effect
+from apps.runs.claims import Claim
+from apps.runs.core.states import StepStatus
+from apps.runs.core.transition import NewEntry
+from apps.runs.errors import StaleStep, StepError
+from apps.runs.models import Call
+from apps.runs.ports import CallRecord, EffectCall
+from apps.runs.transact import RunTransaction, SeqMoved, lock_run, open_transaction, state_of
+from apps.workspaces.selectors import file_bytes
+from mirrorneuron.base.clock import now
+from mirrorneuron.base.errors import NotFound
+from mirrorneuron.base.safejson import storable
+
+
+class StepContext:
+    """See `ports.Context` for what each method promises."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.run_id: UUID = claim.run.id
+        self.workspace_id: UUID = claim.run.workspace_id
+        self.path = claim.path
+        self.node = claim.node
+        self.document = claim.names.plan.document
+        self.attempt = claim.step.attempt
+        self.round = claim.step.round
+        self.simulate = claim.run.simulate
+        self.memo = claim.step.memo
+        self.started_by = claim.run.started_by_id
+        self.root_run_id: UUID = claim.run.root_id or claim.run.id
+        self._recorded: dict[tuple[str, int, int], CallRecord] | None = None if claim.resumed else {}
+        self._calls: list[CallRecord] = []
+        self._entries: list[NewEntry] = []
+        self._fields: dict[str, Any] = {}
+        self._writes: list[Callable[[], Any]] = []
+        """Writes to rows below this room (effects) that belong to the next transaction."""
+        self.late_results: list[tuple[Effect, dict[str, Any]]] = []
+        """What this attempt learned about effects; kept as evidence should its step be lost meanwhile."""
+
+    # --- expressions --------------------------------------------------------------------------------------
+
+    def names(self) -> dict[str, Any]:
+        return self.claim.names.everything(round=self.round)
+
+    def render(self, template: Any, **extra: Any) -> Any:
+        return self.claim.names.render(template, round=self.round, **extra)
+
+    def evaluate(self, expression: str, **extra: Any) -> Any:
+        return self.claim.names.evaluate(expression, round=self.round, **extra)
+
+    def labels_of(self, template: Any) -> list[str]:
+        labels: set[str] = set()
+        for reference in _references(template):
+            root, _, rest = reference.partition(".")
+            if root == "inputs":
+                labels.add("user")
+            elif root == "steps":
+                step = self.claim.state.latest_ended(rest.partition(".")[0])
+                labels.update(step.labels if step else ())
+        return sorted(labels)
+
+    # --- what is shown and counted ------------------------------------------------------------------------
+
+    def set_input(self, value: Any) -> None:
+        self._fields["input"] = value
+
+    def entry(self, kind: str, data: dict[str, Any]) -> None:
+        self._entries.append(NewEntry(kind, self.path, self.attempt, data))
+
+    # --- the journal --------------------------------------------------------------------------------------
+
+    def recorded(self, kind: str, turn: int, ordinal: int = 0) -> CallRecord | None:
+        if self._recorded is None:
+            self._recorded = {
+                (c.kind, c.turn, c.ordinal): _record(c)
+                for c in Call.objects.filter(step_id=self.claim.step.id)
+            }
+        return self._recorded.get((kind, turn, ordinal))
+
+    def record(self, call: CallRecord) -> None:
+        if self._recorded is None:
+            self.recorded(call.kind, call.turn, call.ordinal)
+        assert self._recorded is not None
+        self._recorded[call.kind, call.turn, call.ordinal] = call
+        self._calls.append(call)
+
+    def flush(self) -> None:
+        if self._calls or self._entries or self._writes:
+            with self.owned():
+                pass
+
+    # --- effects ------------------------------------------------------------------------------------------
+
+    def effect(self, call: EffectCall) -> Any:
+        from apps.runs.effects import perform
+
+        return perform(self, call)
+
+    # --- files and time -----------------------------------------------------------------------------------
+
+    def file_bytes(self, file_id: str) -> bytes:
+        try:
+            return file_bytes(self.workspace_id, file_id)[1]
+        except NotFound as exc:
+            raise StepError(exc.message, code="file_not_found", permanent=True) from exc
+
+    def seconds_left(self) -> float:
+        deadline = self.claim.step.deadline_at
+        assert deadline is not None
+        return (deadline - now()).total_seconds()
+
+    # --- for the engine's own modules ---------------------------------------------------------------------
+
+    def later(self, write: Callable[[], Any]) -> None:
+        """Do this inside the step's next transaction."""
+        self._writes.append(write)
+
+    @contextmanager
+    def owned(self) -> Iterator[RunTransaction]:
+        """A transaction on the run in which this worker still owns the step; writes what was held back.
+
+        Raises StaleStep when the step is no longer ours; then nothing was written.
+        """
+        held = self._held()
+        with transaction.atomic():
+            run = lock_run(self.run_id)
+            # Our state is the run's as long as nobody raised `seq` since.
+            state = self.claim.state.copy() if run.seq == self.claim.state.seq else state_of(run)
+            tx = open_transaction(run, state, self.claim.names)
+            self._check_owned(tx)
+            self._write(held, tx)
+            yield tx
+            tx.write(expected_seq=None)
+            tx.after_commit()
+        self._wrote(held, tx)
+
+    def finish(self, apply: Callable[[RunTransaction], None]) -> RunTransaction:
+        """Apply the step's outcome, without reading as long as nobody else changed the run.
+
+        Raises StaleStep when the step is no longer ours; then nothing was written.
+        """
+        held = self._held()
+        try:
+            with transaction.atomic():
+                tx = open_transaction(self.claim.run, self.claim.state.copy(), self.claim.names)
+                self._check_owned(tx)
+                self._write(held, tx)
+                apply(tx)
+                tx.write(expected_seq=self.claim.state.seq)
+                tx.after_commit()
+        except SeqMoved:
+            with self.owned() as tx:
+                apply(tx)
+            return tx
+        self._wrote(held, tx)
+        return tx
+
+    def _check_owned(self, tx: RunTransaction) -> None:
+        step = tx.step(self.path)
+        if step.status is not StepStatus.RUNNING or step.fence != self.claim.fence:
+            raise StaleStep(
+                f'Step "{self.path}" of run {self.run_id} is {step.status} at fence {step.fence}; '
+                f"this attempt held fence {self.claim.fence}."
+            )
+
+    def _held(self) -> Held:
+        return Held(list(self._calls), list(self._entries), list(self._writes), dict(self._fields))
+
+    def _write(self, held: Held, tx: RunTransaction) -> None:
+        """Put journal, entries and counters into `tx`; its rows are written after the run's own."""
+        step = tx.step(self.path)
+        tx.rows.extend(held.writes)
+        if held.calls:
+            tx.transition.set_cost(self.path, **_counted(step, held.calls))
+            tx.rows.append(
+                lambda: Call.objects.bulk_create(_row(c, step.id, self.attempt) for c in held.calls)
+            )
+        tx.transition.entries.extend(held.entries)
+        if held.fields:
+            tx.transition.change(self.path, **held.fields)
+
+    def _wrote(self, held: Held, tx: RunTransaction) -> None:
+        self.claim.state = tx.state
+        self.claim.step = tx.state.steps[self.path]
+        del self._calls[: len(held.calls)]
+        del self._entries[: len(held.entries)]
+        del self._writes[: len(held.writes)]
+        self._fields = {}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a handler recorded and no transaction has written yet."""
+
+    calls: list[CallRecord]
+    entries: list[NewEntry]
+    writes: list[Callable[[], Any]]
+    fields: dict[str, Any]
+
+
+def _references(template: Any) -> frozenset[str]:
+    if isinstance(template, str) and "{{" not in template:
+        try:
+            return expressions.compile_expression(template).references
+        except expressions.ExpressionError:
+            return frozenset()
+    return expressions.references(template)
+
+
+def _counted(step: Any, calls: list[CallRecord]) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "model_calls": step.model_calls + sum(c.kind == "model" for c in calls),
+        "tool_calls": step.tool_calls + sum(c.kind == "tool" for c in calls),
+        "cost_microusd": step.cost_microusd + sum(c.cost_microusd or 0 for c in calls),
+    }
+    if any(c.cost_microusd is None for c in calls):
+        counts["cost_unknown"] = True
+    return counts
+
+
+def _row(call: CallRecord, step_id: int | None, attempt: int) -> Call:
+    return Call(
+        step_id=step_id,
+        turn=call.turn,
+        ordinal=call.ordinal,
+        kind=call.kind,
+        name=call.name,
+        request_hash=call.request_hash,
+        request=storable(call.request),
+        response=storable(call.response),
+        error=storable(call.error),
+        attempt=attempt,
+        started_at=call.started_at,
+        latency_ms=call.latency_ms,
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        cached_tokens=call.cached_tokens,
+        unit_prices=call.unit_prices,
+        cost_microusd=call.cost_microusd,
+        effect_key=call.effect_key,
+    )
+
+
+def _record(row: Call) -> CallRecord:
+    return CallRecord(
+        kind=row.kind,
+        name=row.name,
+        turn=row.turn,
+        ordinal=row.ordinal,
+        request_hash=row.request_hash,
+        request=row.request,
+        response=row.response,
+        started_at=row.started_at,
+        latency_ms=row.latency_ms,
+        error=row.error,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        cached_tokens=row.cached_tokens,
+        unit_prices=row.unit_prices,
+        cost_microusd=row.cost_microusd,
+        effect_key=row.effect_key,
+        attempt=row.attempt,
+    )

@@ -1,0 +1,39 @@
+"""The engine's numbers in one place, each with its unit and its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    step_timeout_seconds: float = 300.0
+    """Deadline of an attempt whose node sets none; mandatory, so that nothing runs for ever."""
+    call_margin_seconds: float = 2.0
+    """An effect goes in flight only if its time-out plus this is left (ENGINE rule 13)."""
+    probe_grace_seconds: float = 5.0
+    """Wait after a call's deadline before "absent" counts: the request may still be on its way."""
+    probe_limit: int = 6
+    """Probes that say neither present nor absent before a person is asked."""
+    resend_limit: int = 6
+    """Same-key sends before a person is asked."""
+    resend_base_seconds: float = 1.0
+    resend_max_seconds: float = 60.0
+    poison_losses: int = 4
+    """Deaths before a step is poison: the first may have been a neighbour's, three more were its own."""
+    chain_steps: int = 20
+    """Steps one worker chains before it looks whether another workspace waits."""
+    chain_seconds: float = 0.25
+    drain_seconds: float = 30.0
+    """How long one doorbell keeps a worker's slot before it returns."""
+    reap_batch: int = 50
+    due_batch: int = 200
+    claim_candidates: int = 8
+    embedded_lease_seconds: int = 180
+    """On a laptop the data lock proves there is one worker, so its lease is renewed rarely."""
+    worker_retention_days: int = 7
+    max_output_bytes: int = 1_000_000
+    max_inputs_bytes: int = 1_000_000
+
+
+LIMITS = Limits()

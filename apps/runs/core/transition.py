@@ -1,0 +1,611 @@
+"""One decision of the engine: from a run's state and what happened to what is written. Pure.
+
+A `Transition` works on a `RunState` it may change, and collects what the shell has to store: changed fields
+per step, new steps, entries in order, changed fields of the run. The same code decides for a worker, for a
+person who cancels, and for a preview that changes nothing.
+
+Edges end as `taken` or `dead`. A node starts when all its forward in-edges have ended and one was taken; all
+dead means skipped, passed on in the same decision (ENGINE rules 17, 18, 21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from apps.blueprints.core.document import Node
+from apps.blueprints.core.kinds import main_port
+from apps.runs.core.limits import LIMITS
+from apps.runs.core.plan import EARLY_JOINS, Plan, PlanEdge, path_of
+from apps.runs.core.retry import next_retry, retry_policy
+from apps.runs.core.state import RunState, StepState
+from apps.runs.core.states import (
+    RUN_ENDED,
+    RUN_MOVES,
+    STEP_MOVES,
+    RunStatus,
+    StepStatus,
+    WaitReason,
+)
+
+Evaluate = Callable[[str, dict[str, Any]], Any]
+"""(expression, extra names) → value; raises ValueError with a sentence when it cannot."""
+
+
+RESOLVING = "resolving"
+"""Reason of a ready step whose effect in doubt is looked into; it may be claimed while its run is stopping."""
+
+
+class IllegalMove(RuntimeError):
+    """A state change that the table does not list: a bug, never a user's mistake."""
+
+
+@dataclass(frozen=True)
+class NewEntry:
+    kind: str
+    path: str
+    attempt: int | None
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ArchivedAttempt:
+    """An attempt that ended without finishing its step; the next one takes over the step's row."""
+
+    path: str
+    number: int
+    fence: int
+    status: str
+    worker: UUID | None
+    ready_at: datetime | None
+    started_at: datetime | None
+    error: dict[str, Any] | None
+
+
+@dataclass
+class Transition:
+    plan: Plan
+    state: RunState
+    now: datetime
+    evaluate: Evaluate
+    jitter: float = 0.5
+    updates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Changed columns by step path."""
+    expected: dict[str, tuple[StepStatus, int]] = field(default_factory=dict)
+    """Status and fence each changed row must still have."""
+    inserts: list[str] = field(default_factory=list)
+    entries: list[NewEntry] = field(default_factory=list)
+    attempts: list[ArchivedAttempt] = field(default_factory=list)
+    run_updates: dict[str, Any] = field(default_factory=dict)
+    needs_result: bool = False
+    """The run has just succeeded: the shell computes its outputs and checks."""
+    closed: list[str] = field(default_factory=list)
+    """Paths whose open questions are void now."""
+
+    # --- what can happen ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A new run: its roots become ready."""
+        self.entry("run.started", data={})
+        for node in self.plan.roots:
+            self._activate(node)
+        self.settle()
+
+    def claim(self, path: str, worker: UUID, timeout_seconds: float) -> StepState:
+        """ready → running: a new fence and a deadline; the caller has checked that it may."""
+        step = self.state.steps[path]
+        self._move(
+            step,
+            StepStatus.RUNNING,
+            fence=step.fence + 1,
+            attempt=step.attempt + 1,
+            worker=worker,
+            started_at=self.now,
+            deadline_at=self.now + timedelta(seconds=timeout_seconds),
+            due_at=None,
+            reason="",
+        )
+        queued = (self.now - step.ready_at).total_seconds() if step.ready_at else 0.0
+        self.entry("step.started", step, {"queued_seconds": round(max(queued, 0.0), 3)})
+        return step
+
+    def may_claim(self, path: str) -> bool:
+        """The one predicate of every claim, chained or not (ENGINE rule 15)."""
+        step = self.state.steps.get(path)
+        return (
+            step is not None
+            and step.status is StepStatus.READY
+            and not self.state.pause_requested
+            and (not self._is_stopping or step.reason == RESOLVING)
+            and self.state.status not in RUN_ENDED
+        )
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self.state.cancel_requested or self.state.is_failing
+
+    def succeed(
+        self, path: str, output: Any, port: str = "", labels: tuple[str, ...] = (), **fields: Any
+    ) -> None:
+        """The step is done and leaves by `port`; its edges end and what follows starts."""
+        step = self.state.steps[path]
+        node = self.plan.nodes[step.node_id]
+        port = port or main_port(node)
+        if node.kind == "check" and port == "fail" and not self._has_edge(node, port):
+            self.fail(
+                path,
+                {"code": "check_failed", "message": f'Check "{node.id}" did not pass.', "permanent": True,
+                 "details": output},
+                output=output,
+            )  # fmt: skip
+            return
+        try:
+            taken = self._taken_edges(step, port, output)
+        except ValueError as exc:
+            self.fail(path, {"code": "bad_expression", "message": str(exc), "permanent": True})
+            return
+        exhausted = [
+            e
+            for e in self.plan.outgoing[node.id]
+            if e.is_back and e.port == port and e.index not in taken and self._rounds_left(e) == 0
+        ]
+        if exhausted and not taken:
+            bound = exhausted[0].max_rounds
+            self.fail(
+                path,
+                {"code": "rounds_exhausted", "permanent": True,
+                 "message": f'"{node.id}" left by "{port}" again, but its {bound} rounds are used up.'},
+            )  # fmt: skip
+            return
+        self._move(
+            step,
+            StepStatus.SUCCEEDED,
+            port=port,
+            taken=taken,
+            labels=labels,
+            reason="",
+            due_at=None,
+            deadline_at=None,
+            worker=None,
+            **fields,
+        )
+        self.updates[path].update(output=output, ended_at=self.now, error=None)
+        self.entry("step.succeeded", step, {"port": port})
+        self._after(step, node)
+
+    def fail(self, path: str, error: dict[str, Any], **fields: Any) -> None:
+        """The step failed for good: by its `failed` edge, into a tolerant join, or the run fails with it."""
+        step = self.state.steps[path]
+        node = self.plan.nodes[step.node_id]
+        caught = [
+            e.index
+            for e in self.plan.outgoing[node.id]
+            if e.port == "failed" and (not e.is_back or self._rounds_left(e) > 0)
+        ]
+        self._move(
+            step, StepStatus.FAILED, port="failed", taken=tuple(caught),
+            reason="", due_at=None, deadline_at=None, worker=None,
+        )  # fmt: skip
+        self.updates[path].update(error=error, ended_at=self.now, **fields)
+        self.entry("step.failed", step, {"error": error})
+        tolerated = any(e.catches_failure for e in self.plan.outgoing[node.id])
+        if caught or tolerated:
+            self._after(step, node)
+        elif not self._is_stopping:
+            self._fail_run(step, error)
+
+    def try_again_or_fail(
+        self, path: str, error: dict[str, Any], *, permanent: bool, retry_after: float | None
+    ) -> None:
+        """A reported failure: it counts, and is tried again while attempts and budgets last."""
+        step = self.state.steps[path]
+        failures = step.failures + 1
+        contract = self.plan.document.contract
+        policy = retry_policy(self.plan.nodes[step.node_id], self.plan.document)
+        due = (
+            None
+            if permanent or self._is_stopping
+            else next_retry(policy, failures, self.now, self.jitter, retry_after)
+        )
+        if due and self.state.retries_used >= contract.recovery_policy.run_retry_budget:
+            due = None
+            error = error | {"next": "The run's retry budget is used up; retry the step by hand."}
+        if due is None:
+            step.failures = failures
+            self.fail(path, error, failures=failures)
+            return
+        self._archive(step, "failed", error)
+        self._move(
+            step, StepStatus.WAITING, reason=WaitReason.RETRY, failures=failures,
+            due_at=due, worker=None, deadline_at=None,
+        )  # fmt: skip
+        self.updates[path].update(error=error)
+        self.state.retries_used += 1
+        self.run_updates["retries_used"] = self.state.retries_used
+        self.entry(
+            "step.retrying", step, {"error": error, "failures": failures, "due_at": due.isoformat()}
+        )
+
+    def wait(
+        self, path: str, reason: str, due_at: datetime | None, memo: dict[str, Any] | None
+    ) -> None:
+        step = self.state.steps[path]
+        self._move(
+            step, StepStatus.WAITING, reason=reason, due_at=due_at, memo=memo,
+            worker=None, deadline_at=None,
+        )  # fmt: skip
+        self.entry(
+            "step.waiting", step, {"reason": reason, **({"until": due_at.isoformat()} if due_at else {})}
+        )
+        if self._is_stopping:
+            self._cancel(step, self._why_stopping)
+
+    @property
+    def _why_stopping(self) -> str:
+        return "run_failed" if self.state.is_failing else "run_cancelled"
+
+    def doubt(self, path: str, due_at: datetime | None, data: dict[str, Any]) -> None:
+        """An effect's outcome is unknown; `due_at` None means only a person can say."""
+        step = self.state.steps[path]
+        self._move(
+            step, StepStatus.IN_DOUBT, reason="effect", due_at=due_at, worker=None, deadline_at=None
+        )
+        self.entry("step.in_doubt", step, data)
+
+    def wake(self, path: str, memo: dict[str, Any] | None = None) -> None:
+        """waiting or in doubt → ready: the time has come, or somebody answered."""
+        step = self.state.steps[path]
+        fields: dict[str, Any] = {"memo": memo} if memo is not None else {}
+        reason = RESOLVING if step.status is StepStatus.IN_DOUBT else ""
+        self._move(step, StepStatus.READY, reason=reason, due_at=None, ready_at=self.now, **fields)
+        self.entry("step.ready", step, {})
+
+    def remind(self, path: str, due_at: datetime | None) -> None:
+        """A waiting step goes on waiting, until another time or for a person alone."""
+        self._change(self.state.steps[path], due_at=due_at)
+
+    def hand_back(self, path: str) -> None:
+        """running → ready without counting anything: the worker stops, or the run is paused."""
+        step = self.state.steps[path]
+        self._archive(step, "cancelled", None)
+        self._move(
+            step, StepStatus.READY, fence=step.fence + 1, worker=None, deadline_at=None, ready_at=self.now
+        )
+        self.entry("attempt.handed_back", step, {})
+        if self._is_stopping:
+            self._cancel(step, self._why_stopping)
+
+    def lose(self, path: str, why: str, *, counts: bool = True) -> None:
+        """running → ready: the worker died or the deadline passed, and no effect is in flight."""
+        step = self.state.steps[path]
+        losses = step.losses + (1 if counts else 0)
+        self._archive(step, "lost", None)
+        self.entry("attempt.lost", step, {"why": why, "losses": losses})
+        if losses >= LIMITS.poison_losses:
+            step.losses = losses
+            self.fail(
+                path,
+                {"code": "poison", "permanent": True,
+                 "message": f'Step "{path}" ended its worker {losses} times without a report.',
+                 "next": "Look at the worker's log, mend the step, then retry it."},
+                losses=losses,
+            )  # fmt: skip
+            return
+        self._move(
+            step, StepStatus.READY, fence=step.fence + 1, losses=losses, worker=None,
+            deadline_at=None, ready_at=self.now,
+        )  # fmt: skip
+        if self._is_stopping:
+            self._cancel(step, self._why_stopping)
+
+    def recovered(self, path: str, data: dict[str, Any]) -> None:
+        """Say what a crash cost: the resume proof line."""
+        kept = sum(s.status is StepStatus.SUCCEEDED for s in self.state.steps.values())
+        step = self.state.steps.get(path)
+        self.entry(
+            "run.recovered", step, {"at_step": kept + 1, "kept": kept, "repeated": 0, **data}
+        )
+
+    def pause(self, reason: str = "") -> None:
+        self.state.pause_requested = True
+        self.run_updates.update(pause_requested=True, paused_at=self.now)
+        self.entry("run.paused", data={"reason": reason} if reason else {})
+
+    def resume(self, paused_seconds: float) -> None:
+        """Deadlines and due times move by the length of the pause (ENGINE rule 34)."""
+        self.state.pause_requested = False
+        self.run_updates.update(pause_requested=False, paused_at=None)
+        for step in self.state.steps.values():
+            moved = {
+                name: value + timedelta(seconds=paused_seconds)
+                for name, value in (("due_at", step.due_at), ("deadline_at", step.deadline_at))
+                if value is not None and not step.has_ended
+            }
+            if moved:
+                self._change(step, **moved)
+        self.entry("run.resumed", data={"paused_seconds": round(paused_seconds, 3)})
+
+    def cancel(self, reason: str = "") -> None:
+        """What has not started is cancelled at once; what runs settles first (ENGINE rule 35)."""
+        self.state.cancel_requested = True
+        self.run_updates["cancel_requested"] = True
+        self.entry("run.cancel_requested", data={"reason": reason} if reason else {})
+        self._cancel_idle("run_cancelled")
+
+    def skip(self, path: str, reason: str, output: Any = None) -> None:
+        step = self.state.steps[path]
+        self._move(
+            step, StepStatus.SKIPPED, reason=reason, port=main_port(self.plan.nodes[step.node_id]),
+            taken=(), worker=None, due_at=None, deadline_at=None,
+        )  # fmt: skip
+        self.updates[path].update(output=output, ended_at=self.now)
+        self.entry("step.skipped", step, {"reason": reason})
+        self._after(step, self.plan.nodes[step.node_id])
+
+    def set_cost(self, path: str, **counts: Any) -> None:
+        """Absolute counters of the step, and the run's total by what was added."""
+        step = self.state.steps[path]
+        added = counts.get("cost_microusd", step.cost_microusd) - step.cost_microusd
+        self._change(step, **counts)
+        if added:
+            self.state.cost_microusd += added
+            self.run_updates["cost_microusd"] = self.state.cost_microusd
+        if counts.get("cost_unknown") and not self.state.cost_unknown:
+            self.state.cost_unknown = True
+            self.run_updates["cost_unknown"] = True
+
+    def change(self, path: str, **fields: Any) -> None:
+        """Change columns that carry no state (input, output kept for show)."""
+        step = self.state.steps[path]
+        self._expect(step)
+        self.updates.setdefault(path, {}).update(fields)
+
+    def entry(self, kind: str, step: StepState | None = None, data: dict[str, Any] | None = None) -> None:
+        self.entries.append(
+            NewEntry(kind, step.path if step else "", step.attempt if step else None, data or {})
+        )
+
+    # --- the end of every decision ------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Derive the run's status from its steps; the last word of every decision."""
+        steps = self.state.steps.values()
+        active = any(s.status in (StepStatus.READY, StepStatus.RUNNING) for s in steps)
+        idle = any(s.status in (StepStatus.WAITING, StepStatus.IN_DOUBT) for s in steps)
+        attention = any(s.status is StepStatus.IN_DOUBT and s.due_at is None for s in steps)
+        self.run_updates["needs_attention"] = attention
+        if self.state.status in RUN_ENDED:
+            return
+        started = any(s.attempt or s.has_ended for s in steps)
+        if active or idle:
+            if self.state.cancel_requested:
+                target = RunStatus.CANCELLING
+            elif self.state.pause_requested:
+                target = RunStatus.PAUSED
+            elif active:
+                target = RunStatus.RUNNING if started else RunStatus.QUEUED
+            else:
+                target = RunStatus.WAITING
+            self._run_to(target)
+            return
+        if self.state.cancel_requested:
+            self._end(RunStatus.CANCELLED, "run.cancelled", {})
+        elif self.state.is_failing:
+            self._end(RunStatus.FAILED, "run.failed", {"error": self.state.error})
+        else:
+            stuck = [n for n in self.plan.order if self.state.current(self.plan, n) is None]
+            if stuck:
+                self.state.error = {
+                    "code": "stalled",
+                    "message": f"Nothing is left to do, but {', '.join(stuck)} never became ready.",
+                }
+                self.run_updates["error"] = self.state.error
+                self._end(RunStatus.FAILED, "run.failed", {"error": self.state.error})
+            else:
+                self.needs_result = True
+                self._end(RunStatus.SUCCEEDED, "run.succeeded", {})
+
+    def _end(self, status: RunStatus, kind: str, data: dict[str, Any]) -> None:
+        self._run_to(status)
+        self.run_updates["ended_at"] = self.now
+        self.entry(kind, data=data)
+
+    def _run_to(self, status: RunStatus) -> None:
+        if status is self.state.status:
+            return
+        if status not in RUN_MOVES[self.state.status]:
+            raise IllegalMove(f"run {self.state.id}: {self.state.status} → {status}")
+        self.state.status = status
+        self.run_updates["status"] = status
+        if status is not RunStatus.QUEUED and self.state.started_at is None:
+            self.state.started_at = self.now
+            self.run_updates["started_at"] = self.now
+
+    # --- following edges ----------------------------------------------------------------------------------
+
+    def _taken_edges(self, step: StepState, port: str, output: Any) -> tuple[int, ...]:
+        names = {"output": output}
+        return tuple(
+            e.index
+            for e in self.plan.outgoing[step.node_id]
+            if self._leaves_by(e, port, output)
+            and (not e.is_back or self._rounds_left(e) > 0)
+            and (not e.when or bool(self.evaluate(e.when, names)))
+        )
+
+    @staticmethod
+    def _leaves_by(edge: PlanEdge, port: str, output: Any) -> bool:
+        # A router that matches all its routes leaves by several ports at once.
+        return edge.port == port or (port == "*" and edge.port in (output or {}).get("routes", ()))
+
+    def _has_edge(self, node: Node, port: str) -> bool:
+        return any(e.port == port for e in self.plan.outgoing[node.id])
+
+    def _rounds_left(self, edge: PlanEdge) -> int:
+        return max(edge.max_rounds - 1 - self.state.takes(edge.index), 0)
+
+    def _after(self, step: StepState, node: Node) -> None:
+        """Follow the edges of a step that has ended."""
+        if self._is_stopping:
+            return
+        for edge in self.plan.outgoing[node.id]:
+            if edge.is_back and edge.index in step.taken:
+                self.entry(
+                    "round.opened", step,
+                    {"round": self.state.round_of(self.plan, edge.target), "from": node.id, "to": edge.target},
+                )  # fmt: skip
+                self._activate(edge.target)
+                return  # The other edges belong to the round that has just begun.
+        for target in dict.fromkeys(e.target for e in self.plan.outgoing[node.id] if not e.is_back):
+            self._consider(target)
+
+    def _edge_state(self, edge: PlanEdge) -> str:
+        """`taken`, `dead`, or `pending`."""
+        source = self.state.current(self.plan, edge.source)
+        if source is None or not source.has_ended:
+            return "pending"
+        return "taken" if edge.index in source.taken else "dead"
+
+    def _consider(self, node_id: str) -> None:
+        """Start, skip or leave a node whose in-edges have changed."""
+        if self.state.is_failing or self.state.current(self.plan, node_id) is not None:
+            return
+        node = self.plan.nodes[node_id]
+        states = {e: self._edge_state(e) for e in self.plan.incoming[node_id]}
+        taken = sum(s == "taken" for s in states.values())
+        pending = sum(s == "pending" for s in states.values())
+        join = (node.join or "all") if node.kind == "aggregator" else "all"
+        if join in EARLY_JOINS:
+            need = node.n or 1 if join == "n_of_m" else 1
+            if taken >= need:
+                self._activate(node_id, memo=self._arrived(states))
+                self._cancel_losers(node_id)
+                return
+            if taken + pending >= need:
+                return
+            if taken == 0 and not self._any_failed(states):
+                self._activate(node_id, skip=True)
+            else:
+                self._activate(node_id, memo=self._arrived(states) | {"out_of_reach": need})
+            return
+        if pending:
+            return
+        settled = join == "all_settled" and self._any_failed(states)
+        if taken or settled or not states:
+            self._activate(node_id, memo=self._arrived(states) if node.kind == "aggregator" else None)
+        else:
+            self._activate(node_id, skip=True)
+
+    def _arrived(self, states: dict[PlanEdge, str]) -> dict[str, Any]:
+        """Fix a join's inputs: what arrives later changes nothing."""
+        arrived = [e.source for e, s in states.items() if s == "taken"]
+        failed = [e.source for e, s in states.items() if s == "dead" and self._failed(e.source)]
+        return {"arrived": arrived, "failed": failed}
+
+    def _failed(self, node_id: str) -> bool:
+        step = self.state.current(self.plan, node_id)
+        return step is not None and step.status is StepStatus.FAILED
+
+    def _any_failed(self, states: dict[PlanEdge, str]) -> bool:
+        return any(s == "dead" and self._failed(e.source) for e, s in states.items())
+
+    def _activate(self, node_id: str, *, skip: bool = False, memo: dict[str, Any] | None = None) -> None:
+        """Insert a node's step in its current round: ready, or skipped and passed on."""
+        node = self.plan.nodes[node_id]
+        round = self.state.round_of(self.plan, node_id)
+        step = StepState(
+            path=path_of(node_id, round), node_id=node_id, kind=node.kind, round=round,
+            status=StepStatus.READY, ready_at=self.now, memo=memo,
+        )  # fmt: skip
+        self.state.steps[step.path] = step
+        self.inserts.append(step.path)
+        self.updates[step.path] = {}
+        error: str = ""
+        if not skip and node.when:
+            try:
+                skip = not self.evaluate(node.when, {"round": round})
+            except ValueError as exc:
+                error = str(exc)
+        if error:
+            self.fail(step.path, {"code": "bad_expression", "message": error, "permanent": True})
+        elif skip:
+            step.status = StepStatus.SKIPPED
+            step.reason = "condition" if node.when else "not_taken"
+            self.updates[step.path].update(ended_at=self.now)
+            self.entry("step.skipped", step, {"reason": step.reason})
+            self._after(step, node)
+        else:
+            self.entry("step.ready", step, {})
+
+    def _cancel_losers(self, join: str) -> None:
+        for node_id in sorted(self.plan.losers(join)):
+            step = self.state.current(self.plan, node_id)
+            if step is None:
+                self._activate_cancelled(node_id)
+            elif step.status in (StepStatus.READY, StepStatus.WAITING):
+                self._cancel(step, "join_settled")
+
+    def _activate_cancelled(self, node_id: str) -> None:
+        round = self.state.round_of(self.plan, node_id)
+        step = StepState(
+            path=path_of(node_id, round), node_id=node_id, kind=self.plan.nodes[node_id].kind,
+            round=round, status=StepStatus.CANCELLED, reason="join_settled",
+        )  # fmt: skip
+        self.state.steps[step.path] = step
+        self.inserts.append(step.path)
+        self.updates[step.path] = {"ended_at": self.now}
+        self.entry("step.cancelled", step, {"reason": "join_settled"})
+
+    # --- failing and cancelling ---------------------------------------------------------------------------
+
+    def _fail_run(self, step: StepState, error: dict[str, Any]) -> None:
+        """Steps in flight settle, the rest is cancelled, the run fails (ENGINE rule 21)."""
+        self.state.error = {"step": step.path, **error}
+        self.run_updates["error"] = self.state.error
+        self._cancel_idle("run_failed")
+
+    def _cancel_idle(self, reason: str) -> None:
+        for step in list(self.state.steps.values()):
+            if step.status in (StepStatus.READY, StepStatus.WAITING) and step.reason != RESOLVING:
+                self._cancel(step, reason)
+
+    def _cancel(self, step: StepState, reason: str) -> None:
+        self._move(
+            step, StepStatus.CANCELLED, reason=reason, due_at=None, deadline_at=None, worker=None
+        )
+        self.updates[step.path].update(ended_at=self.now)
+        self.closed.append(step.path)
+        self.entry("step.cancelled", step, {"reason": reason})
+
+    # --- bookkeeping --------------------------------------------------------------------------------------
+
+    def _archive(self, step: StepState, status: str, error: dict[str, Any] | None) -> None:
+        self.attempts.append(
+            ArchivedAttempt(
+                step.path, step.attempt, step.fence, status, step.worker,
+                step.ready_at, step.started_at, error,
+            )  # fmt: skip
+        )
+
+    def _expect(self, step: StepState) -> None:
+        if step.path not in self.inserts:
+            self.expected.setdefault(step.path, (step.status, step.fence))
+
+    def _move(self, step: StepState, status: StepStatus, **fields: Any) -> None:
+        if status not in STEP_MOVES[step.status]:
+            raise IllegalMove(f"step {step.path}: {step.status} → {status}")
+        self._expect(step)
+        step.status = status
+        self.updates.setdefault(step.path, {})["status"] = status
+        self._change(step, **fields)
+
+    def _change(self, step: StepState, **fields: Any) -> None:
+        self._expect(step)
+        for name, value in fields.items():
+            setattr(step, name, value)
+        self.updates.setdefault(step.path, {}).update(fields)
+
+

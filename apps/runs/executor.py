@@ -1,0 +1,176 @@
+"""One attempt at one step, from claim to commit, and on along the chain.
+
+    handler works (outside any transaction) → one commit: result, entries, cost, successors, next claim
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from apps.ledger.services import add_evidence
+from apps.runs.claims import Claim, claim_in, next_in_chain
+from apps.runs.context import StepContext
+from apps.runs.core.limits import LIMITS
+from apps.runs.core.states import StepStatus, WaitReason
+from apps.runs.errors import StaleStep, StepError, Suspended
+from apps.runs.models import Step
+from apps.runs.ports import (
+    Ask,
+    Done,
+    HandBack,
+    InDoubt,
+    Outcome,
+    Wait,
+    desk,
+    handler_for,
+)
+from apps.runs.transact import RunTransaction, locked_run
+from mirrorneuron.base import crash
+from mirrorneuron.base.logs import logger
+from mirrorneuron.base.safejson import canonical
+
+log = logger(__name__)
+
+
+def work_chain(claim: Claim, worker: UUID, queues: Sequence[str], keep_going: Any) -> int:
+    """Work a claimed step and what follows it for as long as the chain may last; returns steps worked.
+
+    keep_going: called between steps; False ends the chain (the worker is stopping).
+    """
+    began, worked, current = time.monotonic(), 0, claim
+    while True:
+        worked += 1
+        long = worked >= LIMITS.chain_steps or time.monotonic() - began >= LIMITS.chain_seconds
+        chain = keep_going() and not (long and _others_wait(current))
+        following = work(current, worker, queues, chain=chain)
+        if following is None:
+            return worked
+        current = following
+
+
+def _others_wait(claim: Claim) -> bool:
+    """Whether another workspace has ready work that this chain would delay (ENGINE rule 15)."""
+    return (
+        Step.objects.filter(status="ready")
+        .exclude(run__workspace_id=claim.run.workspace_id)
+        .exclude(run__pause_requested=True)
+        .exists()
+    )
+
+
+def work(claim: Claim, worker: UUID, queues: Sequence[str], *, chain: bool) -> Claim | None:
+    """Work one step; returns the claim of its successor when the chain goes on."""
+    context = StepContext(claim)
+    outcome: Outcome | StepError
+    try:
+        outcome = _call_handler(context)
+    except StaleStep as exc:
+        _dropped(context, exc)
+        return None
+    crash.reach("before_finish")
+    try:
+        following = _finish(context, outcome, worker, queues, chain=chain)
+    except StaleStep as exc:
+        _dropped(context, exc)
+        return None
+    crash.reach("after_finish")
+    return following
+
+
+def _call_handler(context: StepContext) -> Outcome | StepError:
+    handler = handler_for(context.node.kind)
+    if handler is None:
+        return StepError(
+            f'This installation has no handler for nodes of kind "{context.node.kind}".',
+            code="kind_not_runnable", permanent=True,
+        )  # fmt: skip
+    try:
+        return handler(context)
+    except Suspended as exc:
+        return exc.outcome  # type: ignore[no-any-return]
+    except StaleStep:
+        raise
+    except StepError as exc:
+        return exc
+    except Exception as exc:
+        log.exception("step.crashed", run=str(context.run_id), step=context.path)
+        return StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error")
+
+
+def _finish(
+    context: StepContext,
+    outcome: Outcome | StepError,
+    worker: UUID,
+    queues: Sequence[str],
+    *,
+    chain: bool,
+) -> Claim | None:
+    claimed: list[Claim] = []
+
+    def apply(tx: RunTransaction) -> None:
+        claimed.clear()
+        _apply(context, tx, outcome)
+        path = next_in_chain(tx, queues) if chain else None
+        if path is not None:
+            claimed.append(claim_in(tx, path, worker))
+
+    context.finish(apply)
+    return claimed[0] if claimed else None
+
+
+def _apply(context: StepContext, tx: RunTransaction, outcome: Outcome | StepError) -> None:
+    """Turn what the handler returned into the run's next state."""
+    path, t = context.path, tx.transition
+    match outcome:
+        case Done():
+            size = len(canonical(outcome.output))
+            if size > LIMITS.max_output_bytes:
+                t.fail(
+                    path,
+                    {"code": "output_too_large", "permanent": True,
+                     "message": f"The output has {size:,} bytes; at most {LIMITS.max_output_bytes:,} are kept."},
+                )  # fmt: skip
+                return
+            tx.names.know(path, outcome.output)
+            t.succeed(path, outcome.output, outcome.port, outcome.labels)
+        case Wait():
+            t.wait(path, outcome.reason, outcome.due_at, outcome.memo)
+        case Ask():
+            question = outcome.question
+            t.wait(path, WaitReason.APPROVAL, question.due_at, tx.step(path).memo)
+            t.entry(
+                "approval.requested", tx.step(path), {"title": question.title, "ordinal": question.ordinal}
+            )
+            tx.rows.append(
+                lambda: desk().open(
+                    workspace_id=context.workspace_id,
+                    run_id=context.run_id,
+                    step_path=path,
+                    question=question,
+                )
+            )
+        case InDoubt():
+            t.doubt(path, outcome.due_at, {"effect": outcome.effect_key})
+        case HandBack():
+            t.hand_back(path)
+        case StepError():
+            t.try_again_or_fail(
+                path, outcome.as_json(), permanent=outcome.permanent, retry_after=outcome.retry_after
+            )
+
+
+def _dropped(context: StepContext, exc: StaleStep) -> None:
+    """Our step is somebody else's now: nothing is written but what we learned about the world."""
+    log.warning("step.write_dropped", run=str(context.run_id), step=context.path, why=exc.message)
+    for effect, body in context.late_results:
+        add_evidence(effect, "worker", body, context.claim.fence)
+    if context.late_results:
+        with locked_run(context.run_id) as tx:
+            step = tx.state.steps.get(context.path)
+            if step is not None and step.status is StepStatus.IN_DOUBT:
+                tx.transition.wake(context.path)
+
+

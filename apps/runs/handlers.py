@@ -1,0 +1,147 @@
+"""Handlers of the kinds that need nothing from outside: transform, router, aggregator, check, timer."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from apps.blueprints.core.durations import parse_duration
+from apps.runs.checks import run_check
+from apps.runs.context import StepContext
+from apps.runs.core.states import WaitReason
+from apps.runs.errors import StepError
+from apps.runs.ports import Context, Done, Outcome, Wait, register_handler
+from mirrorneuron.base.clock import now
+
+
+def transform(context: Context) -> Outcome:
+    node = context.node
+    extra = _with(context)
+    return Done(context.render(node.output, **extra), labels=tuple(context.labels_of(node.output)))
+
+
+def router(context: Context) -> Outcome:
+    """First or all matching conditions; `else` when none holds. Routes a model picks are `agents`' business."""
+    node = context.node
+    extra = _with(context)
+    hits = []
+    for route in node.routes:
+        if route.when and context.evaluate(route.when, **extra):
+            hits.append(route.name)
+            if node.match == "first":
+                break
+    if not hits:
+        return Done({"route": "else", "routes": ["else"]}, port="else")
+    if node.match == "all":
+        return Done({"route": hits[0], "routes": hits}, port="*")
+    return Done({"route": hits[0], "routes": hits}, port=hits[0])
+
+
+def aggregator(context: Context) -> Outcome:
+    """Joins what had arrived when the join was settled; later arrivals change nothing."""
+    node, memo = context.node, context.memo or {}
+    if "out_of_reach" in memo:
+        need = memo["out_of_reach"]
+        raise StepError(
+            f'Join "{node.id}" needs {need} to succeed, and that can no longer happen '
+            f"(arrived: {', '.join(memo['arrived']) or 'none'}; failed: {', '.join(memo['failed']) or 'none'}).",
+            code="join_out_of_reach", permanent=True,
+        )  # fmt: skip
+    steps = context.names()["steps"]
+    arrived, failed = memo.get("arrived", []), memo.get("failed", [])
+    if (node.join or "all") in ("any", "first_success"):
+        arrived = arrived[:1]
+    results = {source: steps[source]["output"] for source in arrived}
+    failures = {source: steps[source]["status"] for source in failed}
+    context.set_input({"arrived": arrived, "failed": failed})
+    if node.merge is None:
+        output: Any = results if not failures else {"results": results, "failed": failures}
+    else:
+        output = context.render(_template(node.merge), results=results, failed=failures)
+    labels = sorted({x for source in arrived for x in context.labels_of(f"steps.{source}.output")})
+    return Done(output, labels=tuple(labels))
+
+
+def check(context: Context) -> Outcome:
+    """Every check runs; the step leaves by `pass` only if all of them pass."""
+    node = context.node
+    extra = _with(context)
+    if not isinstance(context, StepContext):
+        raise TypeError("the engine's own context is needed")
+    outcomes = []
+    for item in node.checks:
+        result = run_check(item.kind, item.args, context.claim.names, round=context.round, **extra)
+        outcomes.append(
+            {
+                "check": item.kind,
+                "text": item.text or item.kind,
+                "passed": result.passed,
+                "score": result.score,
+                "detail": result.detail,
+                "unsupported": result.unsupported,
+            }
+        )
+    passed = all(o["passed"] for o in outcomes)
+    return Done({"passed": passed, "checks": outcomes}, port="pass" if passed else "fail")
+
+
+def timer(context: Context) -> Outcome:
+    node = context.node
+    extra = _with(context)
+    if node.until:
+        value = context.render(node.until, **extra) if "{{" in node.until else node.until
+        try:
+            due = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+        except ValueError as exc:
+            raise StepError(
+                f'Timer "{node.id}": until is {value!r}; expected an RFC 3339 time with a zone.',
+                code="bad_time", permanent=True,
+            ) from exc  # fmt: skip
+        if due.tzinfo is None:
+            raise StepError(
+                f'Timer "{node.id}": until is {value!r}, which has no time zone.',
+                code="bad_time", permanent=True, next="Write it like 2026-05-01T09:00:00Z.",
+            )  # fmt: skip
+    else:
+        due = now() + timedelta(seconds=_seconds(context, node.duration, extra))
+    context.set_input({"until": due.isoformat()})
+    return Wait(WaitReason.TIMER, due)
+
+
+def _seconds(context: Context, duration: Any, extra: dict[str, Any]) -> float:
+    value = context.render(duration, **extra) if isinstance(duration, str) and "{{" in duration else duration
+    try:
+        seconds = parse_duration(value) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError) as exc:
+        raise StepError(
+            f'Timer "{context.node.id}": duration is {value!r}; expected seconds or a text like 30s.',
+            code="bad_duration", permanent=True,
+        ) from exc  # fmt: skip
+    if seconds < 0:
+        raise StepError(
+            f'Timer "{context.node.id}": duration is {seconds:g} s; it cannot be negative.',
+            code="bad_duration", permanent=True,
+        )  # fmt: skip
+    return seconds
+
+
+def _with(context: Context) -> dict[str, Any]:
+    """A node's own `with`, usable by name in its expressions as `args`."""
+    if context.node.with_ is None:
+        return {}
+    value = context.render(context.node.with_)
+    context.set_input(value)
+    return {"args": value}
+
+
+def _template(merge: Any) -> Any:
+    # `merge: results.a + results.b` is an expression; anything with {{ }} or structure is a template.
+    return "{{ " + merge + " }}" if isinstance(merge, str) and "{{" not in merge else merge
+
+
+def register() -> None:
+    register_handler("transform", transform)
+    register_handler("router", router)
+    register_handler("aggregator", aggregator)
+    register_handler("check", check)
+    register_handler("timer", timer)

@@ -1,0 +1,207 @@
+"""What every worker does between steps: reap the dead, fire what is due. Level-triggered and bounded.
+
+Nothing here remembers anything between calls: each looks at the rows as they are, so it does not matter which
+process does it, how often, or whether the one before died in the middle.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef, Q
+
+from apps.ledger.core.states import EffectState
+from apps.ledger.models import Effect
+from apps.runs.core.limits import LIMITS
+from apps.runs.core.states import RUN_ENDED, StepStatus, WaitReason
+from apps.runs.effects import next_look_at
+from apps.runs.errors import RunNotFound, StaleStep
+from apps.runs.models import Step, Worker
+from apps.runs.ports import desk
+from apps.runs.transact import RunBusy, RunTransaction, locked_run
+from mirrorneuron.base.clock import now
+from mirrorneuron.base.logs import logger
+
+log = logger(__name__)
+
+
+def upkeep(boot: UUID) -> int:
+    """One round; returns how many steps it moved."""
+    return reap(boot) + fire_due() + note_recoveries()
+
+
+def reap(boot: UUID) -> int:
+    """Take back steps whose worker is dead or whose deadline has passed.
+
+    boot: our own; its steps are reaped by deadline only, never by lease (ENGINE rule 10).
+    """
+    at = now()
+    alive = Worker.objects.filter(boot=OuterRef("worker"), lease_until__gte=at, stopped_at=None)
+    lost = (
+        Step.objects.filter(status=StepStatus.RUNNING)
+        .filter(Q(deadline_at__lt=at) | (~Q(worker=boot) & ~Exists(alive)))
+        .order_by("deadline_at")
+        .values_list("run_id", "path", "fence")[: LIMITS.reap_batch]
+    )
+    return sum(_reap_one(run_id, path, fence, boot) for run_id, path, fence in list(lost))
+
+
+def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID) -> int:
+    try:
+        with locked_run(run_id, skip_locked=True) as tx:
+            step = tx.step(path)
+            if step.status is not StepStatus.RUNNING or step.fence != fence:
+                return 0
+            at = now()
+            worker = Worker.objects.filter(boot=step.worker).first()
+            dead = worker is None or worker.lease_until < at or worker.stopped_at is not None
+            late = step.deadline_at is not None and step.deadline_at < at
+            if not late and (not dead or step.worker == boot):
+                return 0
+            why = "its worker is gone" if dead else "its deadline has passed"
+            since = step.started_at
+            # A new statement under the lock: an effect in flight decides between ready and in doubt.
+            flying = list(
+                Effect.objects.filter(run_id=run_id, step_path=path, state=EffectState.IN_FLIGHT)
+            )
+            if flying:
+                _doubt(tx, path, flying)
+            else:
+                ordered = worker is not None and worker.kill_requested_at is not None
+                tx.transition.lose(path, why, counts=not ordered and dead)
+            _recovered(tx, path, since, worker)
+        return 1
+    except (RunBusy, StaleStep, RunNotFound):
+        return 0
+
+
+def _doubt(tx: RunTransaction, path: str, effects: list[Effect]) -> None:
+    due: list[datetime | None] = []
+    for effect in effects:
+        Effect.objects.filter(id=effect.id, state=EffectState.IN_FLIGHT).update(
+            state=EffectState.IN_DOUBT, error={"message": "The worker that sent it never reported."}
+        )
+        due.append(next_look_at(effect, has_probe=effect.has_probe))
+        tx.entry(
+            "effect.in_doubt", path,
+            {"tool": effect.tool, "key": effect.key, "why": "The worker that sent it never reported."},
+        )  # fmt: skip
+    look = None if None in due else max(d for d in due if d is not None)
+    tx.transition.doubt(path, look, {"effect": effects[0].key})
+
+
+def _recovered(tx: RunTransaction, path: str, since: datetime | None, worker: Worker | None) -> None:
+    down = (now() - since).total_seconds() if since else 0.0
+    data = {
+        "step": path,
+        "seconds": round(down, 3),
+        "effects_repeated": 0,
+        "killed_by": "drill" if worker is not None and worker.kill_requested_at else "crash",
+    }
+    tx.transition.recovered(path, data)
+
+
+def note_recoveries() -> int:
+    """Give runs that were only waiting when a drill killed their worker their resume proof line too."""
+    at = now()
+    noted = 0
+    dead = Worker.objects.filter(kill_run__isnull=False).filter(
+        Q(lease_until__lt=at) | Q(stopped_at__isnull=False)
+    )
+    for worker in dead[:10]:
+        assert worker.kill_run is not None
+        try:
+            with locked_run(worker.kill_run) as tx:
+                if Worker.objects.filter(boot=worker.boot, kill_run__isnull=False).update(kill_run=None):
+                    running = any(s.worker == worker.boot for s in tx.state.steps.values())
+                    recovered = _already_recovered(tx, worker)
+                    if not running and not recovered and tx.state.status not in RUN_ENDED:
+                        waiting = [s for s in tx.state.steps.values() if not s.has_ended]
+                        tx.transition.recovered(
+                            waiting[0].path if waiting else "",
+                            {
+                                "step": waiting[0].path if waiting else "",
+                                "seconds": round((at - (worker.kill_requested_at or at)).total_seconds(), 3),
+                                "effects_repeated": 0,
+                                "killed_by": "drill",
+                            },
+                        )
+                        noted += 1
+        except RunNotFound:
+            Worker.objects.filter(boot=worker.boot).update(kill_run=None)
+    return noted
+
+
+def _already_recovered(tx: RunTransaction, worker: Worker) -> bool:
+    from apps.ledger.models import Entry
+
+    since = worker.kill_requested_at or worker.started_at
+    return Entry.objects.filter(run_id=tx.run.id, kind="run.recovered", at__gte=since).exists()
+
+
+def fire_due() -> int:
+    """Move steps whose time has come: timers, retries, approvals past their due date, doubts to look into."""
+    at = now()
+    due = (
+        Step.objects.filter(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT], due_at__lte=at)
+        .filter(run__pause_requested=False)
+        .order_by("due_at")
+        .values_list("run_id", "path")[: LIMITS.due_batch]
+    )
+    by_run: dict[UUID, list[str]] = {}
+    for run_id, path in list(due):
+        by_run.setdefault(run_id, []).append(path)
+    return sum(_fire(run_id, paths) for run_id, paths in by_run.items())
+
+
+def _fire(run_id: UUID, paths: list[str]) -> int:
+    moved = 0
+    try:
+        with locked_run(run_id, skip_locked=True) as tx:
+            if tx.state.pause_requested:
+                return 0
+            for path in paths:
+                step = tx.step(path)
+                if step.due_at is None or step.due_at > now() or step.has_ended:
+                    continue
+                if step.status is StepStatus.IN_DOUBT:
+                    tx.transition.wake(path)
+                elif step.status is not StepStatus.WAITING:
+                    continue
+                elif step.reason == WaitReason.TIMER:
+                    tx.entry("timer.fired", path, {"due_at": step.due_at.isoformat()})
+                    tx.complete_step(path, {"fired_at": now().isoformat()})
+                elif step.reason == WaitReason.APPROVAL:
+                    _approval_due(tx, path)
+                else:
+                    tx.transition.wake(path)
+                moved += 1
+    except (RunBusy, RunNotFound, StaleStep):
+        return 0
+    return moved
+
+
+def _approval_due(tx: RunTransaction, path: str) -> None:
+    """Apply the declared timeout action; an effect is never approved by the clock."""
+    action = desk().expire(run_id=tx.run.id, step_path=path)
+    tx.entry("approval.overdue", path, {"action": action})
+    match action:
+        case "reject":
+            tx.complete_step(path, {"decision": "expired"}, port="rejected")
+        case "edge":
+            tx.complete_step(path, {"decision": "expired"}, port="expired")
+        case "remind" | "escalate":
+            # Asked again a day later; the request stays open.
+            tx.transition.remind(path, now() + timedelta(days=1))
+        case _:
+            tx.transition.remind(path, None)
+
+
+def forget_old_workers() -> None:
+    """Rows of dead workers are kept for a week, then dropped; a missing row means dead as well."""
+    Worker.objects.filter(
+        lease_until__lt=now() - timedelta(days=LIMITS.worker_retention_days), kill_run=None
+    ).delete()
+
+

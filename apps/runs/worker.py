@@ -1,0 +1,260 @@
+"""A worker process: its lease, its loop, its slots.
+
+One per process, under whatever runs it: `mn up` (embedded), `mn worker` (threads or prefork), or `mn run
+--wait`. Work arrives two ways that share the same slots: a doorbell (Celery task) and this worker's own poll,
+so that a dead broker only slows things down.
+
+    lease thread   renews one row, measures the database's clock, obeys the kill button; own connection
+    poll thread    every poll interval: upkeep, then as many drains as there are ready steps and free slots
+    drain          claim, work the chain, until nothing is ready
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from django.db import DatabaseError, connection, connections
+
+from apps.runs.claims import claim_next
+from apps.runs.core.limits import LIMITS
+from apps.runs.core.states import RUN_ENDED, StepStatus
+from apps.runs.executor import work_chain
+from apps.runs.models import Step, Worker
+from apps.runs.upkeep import forget_old_workers, upkeep
+from mirrorneuron.base.clock import clock, now
+from mirrorneuron.base.logs import logger
+from mirrorneuron.config import config
+
+log = logger(__name__)
+_current: WorkerProcess | None = None
+
+
+def current_worker() -> WorkerProcess | None:
+    """This process's worker, if it has one."""
+    return _current
+
+
+class WorkerProcess:
+    """Start with `start()`, end with `stop()`."""
+
+    def __init__(
+        self,
+        *,
+        queues: Sequence[str] = ("default",),
+        slots: int = 4,
+        embedded: bool = False,
+        sole: bool = False,
+    ) -> None:
+        """sole: a lock proves that no other worker uses this database, so every other boot is dead."""
+        self.boot: UUID = uuid4()
+        self.queues = tuple(queues)
+        self.slots = slots
+        self.embedded = embedded
+        self.sole = sole
+        self.lease_seconds = LIMITS.embedded_lease_seconds if sole else config().lease_seconds
+        self._free = threading.Semaphore(slots)
+        self._busy = 0
+        self._lock = threading.Lock()
+        self._exclusive = False
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._drains: set[threading.Thread] = set()
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        global _current
+        self.sync_clock()
+        self._register()
+        _current = self
+        for name, target in (("lease", self._lease_loop), ("poll", self._poll_loop)):
+            thread = threading.Thread(target=target, name=f"worker-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        log.info("worker.started", boot=str(self.boot), queues=self.queues, slots=self.slots)
+
+    def stop(self, timeout_seconds: float = 25.0) -> None:
+        """Claim nothing more, let running steps finish for a while, then give up the lease."""
+        global _current
+        self._stopping.set()
+        self._wake.set()
+        end = time.monotonic() + timeout_seconds
+        for thread in [*self._threads, *self._drains]:
+            thread.join(max(end - time.monotonic(), 0.1))
+        while self._busy and time.monotonic() < end:
+            time.sleep(0.02)
+        with contextlib.suppress(DatabaseError):
+            Worker.objects.filter(boot=self.boot).update(stopped_at=now(), lease_until=now())
+        if _current is self:
+            _current = None
+        log.info("worker.stopped", boot=str(self.boot))
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def nudge(self) -> None:
+        """Look now instead of at the next poll."""
+        self._wake.set()
+
+    def _register(self) -> None:
+        at = now()
+        if self.sole:
+            # ENGINE rule 11: the lock proves it, so recovery need not wait for a lease to run out.
+            Worker.objects.filter(lease_until__gte=at).update(lease_until=at - timedelta(seconds=1))
+        Worker.objects.create(
+            boot=self.boot,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            embedded=self.embedded,
+            started_at=at,
+            lease_until=at + timedelta(seconds=self.lease_seconds),
+        )
+
+    @staticmethod
+    def sync_clock() -> None:
+        """Take over the database's time."""
+        if connection.vendor != "postgresql":
+            return
+        sent = time.monotonic()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            (at,) = cursor.fetchone()
+        clock.set_offset(at, sent, time.monotonic())
+
+    # --- lease --------------------------------------------------------------------------------------------
+
+    def _lease_loop(self) -> None:
+        pause = 1.0 if not self.sole else 60.0
+        renew_every = min(self.lease_seconds / 4, 60.0)
+        last = time.monotonic()
+        while not self._stopping.wait(min(pause, renew_every)):
+            try:
+                if not self.sole and self._kill_requested():
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if time.monotonic() - last >= renew_every:
+                    self._renew()
+                    last = time.monotonic()
+            except DatabaseError as exc:
+                log.warning("lease.renewal_failed", error=str(exc))
+                connections.close_all()
+        connections.close_all()
+
+    def _renew(self) -> None:
+        self.sync_clock()
+        until = now() + timedelta(seconds=self.lease_seconds)
+        if not Worker.objects.filter(boot=self.boot).update(lease_until=until):
+            log.error("lease.row_missing", boot=str(self.boot))
+            Worker.objects.create(
+                boot=self.boot, host=socket.gethostname(), pid=os.getpid(), embedded=self.embedded,
+                started_at=now(), lease_until=until,
+            )  # fmt: skip
+
+    def _kill_requested(self) -> bool:
+        return Worker.objects.filter(boot=self.boot, kill_requested_at__isnull=False).exists()
+
+    # --- polling ------------------------------------------------------------------------------------------
+
+    def _poll_loop(self) -> None:
+        housekeeping = 0.0
+        while not self._stopping.is_set():
+            try:
+                upkeep(self.boot)
+                self._spawn_drains()
+                self._exit_if_stuck()
+                if time.monotonic() > housekeeping:
+                    housekeeping = time.monotonic() + 3600
+                    forget_old_workers()
+            except DatabaseError as exc:
+                log.warning("poll.failed", error=str(exc))
+                connections.close_all()
+            except Exception:
+                log.exception("poll.crashed")
+            self._wake.wait(config().poll_seconds)
+            self._wake.clear()
+        connections.close_all()
+
+    def _spawn_drains(self) -> None:
+        """One drain per ready step, up to the free slots; a doorbell may have come first, then it finds none."""
+        free = self.slots - self._busy
+        if free <= 0 or self._exclusive:
+            return
+        ready = (
+            Step.objects.filter(status=StepStatus.READY, queue__in=self.queues, run__pause_requested=False)
+            .exclude(run__status__in=RUN_ENDED)
+            .values("id")[:free]
+        )
+        for _ in list(ready):
+            thread = threading.Thread(target=self._drain_thread, name="worker-drain", daemon=True)
+            self._drains.add(thread)
+            thread.start()
+
+    def _drain_thread(self) -> None:
+        try:
+            self.drain()
+        finally:
+            connections.close_all()
+            self._drains.discard(threading.current_thread())
+
+    def _exit_if_stuck(self) -> None:
+        """A process with half its slots past their deadline exits; its supervisor starts a fresh one."""
+        if self.slots < 2:
+            return
+        late = Step.objects.filter(worker=self.boot, status=StepStatus.RUNNING, deadline_at__lt=now()).count()
+        if late * 2 >= self.slots:
+            log.error("worker.stuck", late=late, slots=self.slots)
+            os._exit(70)
+
+    # --- work ---------------------------------------------------------------------------------------------
+
+    def drain(self) -> int:
+        """Claim and work until nothing is ready, or this slot was held long enough; returns steps worked."""
+        if self._stopping.is_set() or not self._free.acquire(blocking=False):
+            return 0
+        worked, end = 0, time.monotonic() + LIMITS.drain_seconds
+        try:
+            while not self._stopping.is_set() and time.monotonic() < end:
+                done = self._work_one()
+                if not done:
+                    break
+                worked += done
+        except DatabaseError as exc:
+            log.warning("drain.failed", error=str(exc))
+            connections.close_all()
+        finally:
+            self._free.release()
+        if time.monotonic() >= end:
+            self.nudge()
+        return worked
+
+    def _work_one(self) -> int:
+        with self._lock:
+            if self._exclusive:
+                return 0  # A step that has killed a worker runs alone.
+            alone = self._busy == 0
+            self._busy += 1
+        try:
+            claim = claim_next(self.boot, self.queues, alone=alone)
+            if claim is None:
+                return 0
+            if claim.step.losses:
+                self._exclusive = True
+            return work_chain(claim, self.boot, self.queues, self._may_go_on)
+        finally:
+            with self._lock:
+                self._busy -= 1
+                if self._busy == 0:
+                    self._exclusive = False
+
+    def _may_go_on(self) -> bool:
+        return not self._stopping.is_set()
+

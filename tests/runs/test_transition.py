@@ -1,0 +1,385 @@
+"""The pure engine: any order of events keeps every state legal and ends every run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apps.blueprints.core.document import Document
+from apps.runs.core.plan import compile_plan
+from apps.runs.core.state import RunState
+from apps.runs.core.states import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
+from apps.runs.core.transition import IllegalMove, Transition
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+BOOT = uuid4()
+
+
+def document(nodes, edges, **contract):
+    return Document.model_validate(
+        {
+            "metadata": {"name": "t"},
+            "contract": contract,
+            "graph": {"nodes": nodes, "edges": edges},
+        }
+    )
+
+
+class Engine:
+    """Applies transitions to one state, as the shell does, without a database."""
+
+    def __init__(self, doc):
+        self.plan = compile_plan(doc)
+        self.state = RunState(id=uuid4(), workspace_id=uuid4(), status=RunStatus.QUEUED, seq=0)
+        self.kinds = []
+        self.at = AT
+        self.do(lambda t: t.start())
+
+    def do(self, change):
+        self.at += timedelta(seconds=1)
+        t = Transition(
+            plan=self.plan, state=self.state, now=self.at, evaluate=lambda e, n: {"yes": True, "no": False}[e]
+        )
+        change(t)
+        t.settle()
+        self.kinds += [e.kind for e in t.entries]
+        return t
+
+    def claim(self, path):
+        self.do(lambda t: t.claim(path, BOOT, 60))
+
+    def succeed(self, path, port=""):
+        self.claim(path)
+        self.do(lambda t: t.succeed(path, {"from": path}, port))
+
+    def fail(self, path):
+        self.claim(path)
+        self.do(
+            lambda t: t.try_again_or_fail(
+                path, {"code": "x", "message": "x"}, permanent=True, retry_after=None
+            )
+        )
+
+    def status(self, path):
+        step = self.state.steps.get(path)
+        return None if step is None else str(step.status)
+
+    def with_status(self, *statuses):
+        return [s.path for s in self.state.steps.values() if s.status in statuses]
+
+
+def t(id, **more):
+    return {"id": id, "kind": "transform", "output": 1, **more}
+
+
+def test_a_chain_runs_one_step_after_the_other():
+    e = Engine(document([t("a"), t("b")], [{"from": "a", "to": "b"}]))
+    assert e.with_status(StepStatus.READY) == ["a"]
+    e.succeed("a")
+    assert e.with_status(StepStatus.READY) == ["b"]
+    e.succeed("b")
+    assert e.state.status is RunStatus.SUCCEEDED
+
+
+def test_the_untaken_branch_is_skipped_to_its_end():
+    router = {"id": "r", "kind": "router", "routes": [{"name": "left", "when": "yes"}]}
+    e = Engine(
+        document(
+            [router, t("a"), t("b"), t("c"), {"id": "j", "kind": "aggregator"}],
+            [
+                {"from": "r.left", "to": "a"},
+                {"from": "r.else", "to": "b"},
+                {"from": "b", "to": "c"},
+                {"from": "a", "to": "j"},
+                {"from": "c", "to": "j"},
+            ],
+        )
+    )
+    e.succeed("r", "left")
+    assert (e.status("b"), e.status("c")) == ("skipped", "skipped")
+    e.succeed("a")
+    e.succeed("j")
+    assert e.state.status is RunStatus.SUCCEEDED
+
+
+def test_a_failure_without_an_edge_cancels_the_rest_and_fails_the_run():
+    e = Engine(document([t("a"), t("b"), t("c")], [{"from": "a", "to": "c"}]))
+    e.fail("a")
+    assert e.status("b") == "cancelled"
+    assert e.state.status is RunStatus.FAILED
+    assert e.state.error["step"] == "a"
+
+
+def test_a_run_fails_only_after_what_is_in_flight_has_settled():
+    e = Engine(document([t("a"), t("b")], []))
+    e.claim("b")
+    e.fail("a")
+    assert e.state.status is RunStatus.RUNNING
+    e.do(lambda x: x.succeed("b", 1))
+    assert e.state.status is RunStatus.FAILED
+
+
+def test_a_failed_edge_catches_the_failure():
+    e = Engine(document([t("a"), t("b")], [{"from": "a.failed", "to": "b"}]))
+    e.fail("a")
+    e.succeed("b")
+    assert e.state.status is RunStatus.SUCCEEDED
+
+
+def test_a_lost_attempt_never_counts_against_the_retries():
+    e = Engine(document([t("a", retry={"max_attempts": 1})], []))
+    for _ in range(3):
+        e.claim("a")
+        e.do(lambda x: x.lose("a", "worker died"))
+    assert e.state.steps["a"].failures == 0
+    e.succeed("a")
+    assert e.state.status is RunStatus.SUCCEEDED
+
+
+def test_a_step_that_kills_its_worker_again_and_again_is_poison():
+    e = Engine(document([t("a")], []))
+    for _ in range(4):
+        e.claim("a")
+        e.do(lambda x: x.lose("a", "worker died"))
+    assert e.status("a") == "failed"
+    assert e.state.error["code"] == "poison"
+
+
+def test_retries_wait_with_their_budget_and_then_fail():
+    e = Engine(document([t("a", retry={"max_attempts": 2})], []))
+    e.claim("a")
+    e.do(lambda x: x.try_again_or_fail("a", {"code": "x"}, permanent=False, retry_after=None))
+    assert e.status("a") == "waiting"
+    e.do(lambda x: x.wake("a"))
+    e.claim("a")
+    e.do(lambda x: x.try_again_or_fail("a", {"code": "x"}, permanent=False, retry_after=None))
+    assert e.state.status is RunStatus.FAILED
+
+
+def test_the_runs_own_retry_budget_ends_retries_too():
+    e = Engine(document([t("a")], [], recovery_policy={"run_retry_budget": 0}))
+    e.claim("a")
+    e.do(lambda x: x.try_again_or_fail("a", {"code": "x"}, permanent=False, retry_after=None))
+    assert e.state.status is RunStatus.FAILED
+
+
+ROUNDS = document(
+    [
+        t("plan"),
+        t("draft"),
+        {"id": "ask", "kind": "approval", "with": {}},
+        t("send"),
+    ],
+    [
+        {"from": "plan", "to": "draft"},
+        {"from": "draft", "to": "ask"},
+        {"from": "ask.changes", "to": "draft", "max_rounds": 2},
+        {"from": "ask.approved", "to": "send"},
+    ],
+)
+
+
+def test_a_back_edge_opens_the_next_round_with_new_rows():
+    e = Engine(ROUNDS)
+    e.succeed("plan")
+    e.succeed("draft")
+    e.succeed("ask", "changes")
+    assert e.with_status(StepStatus.READY) == ["draft[2]"]
+    assert e.status("send") is None
+    e.succeed("draft[2]")
+    e.succeed("ask[2]", "approved")
+    e.succeed("send")
+    assert e.state.status is RunStatus.SUCCEEDED
+    assert e.status("draft") == "succeeded"
+
+
+def test_rounds_are_bounded():
+    e = Engine(ROUNDS)
+    for path in ("plan", "draft"):
+        e.succeed(path)
+    e.succeed("ask", "changes")
+    e.succeed("draft[2]")
+    e.succeed("ask[2]", "changes")
+    assert e.state.status is RunStatus.FAILED
+    assert e.state.error["code"] == "rounds_exhausted"
+
+
+def join(mode, **more):
+    return document(
+        [t("a"), t("b"), t("c"), {"id": "j", "kind": "aggregator", "join": mode, **more}],
+        [{"from": x, "to": "j"} for x in "abc"],
+    )
+
+
+def test_join_all_waits_for_all():
+    e = Engine(join("all"))
+    e.succeed("a")
+    e.succeed("b")
+    assert e.status("j") is None
+    e.succeed("c")
+    assert e.status("j") == "ready"
+
+
+def test_join_any_settles_early_and_cancels_the_losers():
+    e = Engine(join("any"))
+    e.claim("c")
+    e.succeed("a")
+    assert e.status("j") == "ready"
+    assert e.status("b") == "cancelled"
+    e.succeed("j")
+    assert e.state.status is RunStatus.RUNNING, "c is still in flight"
+    e.do(lambda x: x.succeed("c", 1))
+    assert e.state.status is RunStatus.SUCCEEDED
+    assert e.state.steps["j"].memo["arrived"] == ["a"]
+
+
+def test_join_n_of_m_fails_once_n_is_out_of_reach():
+    e = Engine(join("n_of_m", n=2))
+    e.fail("a")
+    assert e.status("j") is None
+    e.fail("b")
+    assert e.state.steps["j"].memo["out_of_reach"] == 2
+
+
+def test_join_first_success_ignores_failures_until_none_is_left():
+    e = Engine(join("first_success"))
+    e.fail("a")
+    e.succeed("b")
+    assert e.state.steps["j"].memo["arrived"] == ["b"]
+
+
+def test_join_all_settled_takes_failures_as_answers():
+    e = Engine(join("all_settled"))
+    e.fail("a")
+    e.fail("b")
+    e.fail("c")
+    assert e.status("j") == "ready"
+    assert e.state.steps["j"].memo["failed"] == ["a", "b", "c"]
+
+
+def test_pause_claims_nothing_and_resume_moves_deadlines():
+    e = Engine(document([t("a"), t("b")], []))
+    e.claim("a")
+    before = e.state.steps["a"].deadline_at
+    e.do(lambda x: x.pause())
+    assert e.state.status is RunStatus.PAUSED
+    assert not e.do(lambda x: None).may_claim("b")
+    e.do(lambda x: x.resume(100))
+    assert e.state.steps["a"].deadline_at == before + timedelta(seconds=100)
+    assert e.do(lambda x: None).may_claim("b")
+
+
+def test_cancel_lets_what_runs_finish_and_starts_nothing_more():
+    e = Engine(document([t("a"), t("b")], [{"from": "a", "to": "b"}]))
+    e.claim("a")
+    e.do(lambda x: x.cancel())
+    assert e.state.status is RunStatus.CANCELLING
+    e.do(lambda x: x.succeed("a", 1))
+    assert e.state.status is RunStatus.CANCELLED
+    assert e.status("b") is None
+
+
+def test_cancel_waits_for_an_effect_in_doubt():
+    e = Engine(document([t("a")], []))
+    e.claim("a")
+    e.do(lambda x: x.doubt("a", None, {}))
+    assert e.state.steps["a"].status is StepStatus.IN_DOUBT
+    e.do(lambda x: x.cancel())
+    assert e.state.status is RunStatus.CANCELLING
+    e.do(lambda x: x.wake("a"))
+    assert e.do(lambda x: None).may_claim("a"), "a doubt is looked into although the run is stopping"
+    e.succeed("a")
+    assert e.state.status is RunStatus.CANCELLED
+
+
+def test_what_the_table_does_not_list_cannot_happen():
+    e = Engine(document([t("a")], []))
+    with pytest.raises(IllegalMove):
+        e.do(lambda x: x.succeed("a", 1))
+
+
+@st.composite
+def graphs(draw):
+    """Acyclic graphs with joins, routers, failure edges and one possible back edge."""
+    n = draw(st.integers(2, 7))
+    names = [f"n{i}" for i in range(n)]
+    nodes, edges = [], []
+    for i, name in enumerate(names):
+        kind = draw(st.sampled_from(["transform", "transform", "aggregator", "check"]))
+        node = {"id": name, "kind": kind}
+        if kind == "aggregator":
+            node["join"] = draw(st.sampled_from(["all", "any", "all_settled", "first_success", "n_of_m"]))
+            if node["join"] == "n_of_m":
+                node["n"] = draw(st.integers(1, 2))
+        if draw(st.integers(0, 5)) == 0:
+            node["when"] = draw(st.sampled_from(["yes", "no"]))
+        nodes.append(node)
+        for j in range(i):
+            if draw(st.integers(0, 2)) == 0:
+                port = {"check": ".pass"}.get(nodes[j]["kind"], "")
+                if draw(st.integers(0, 4)) == 0:
+                    port = ".failed"
+                edge = {"from": names[j] + port, "to": name}
+                if draw(st.integers(0, 5)) == 0:
+                    edge["when"] = draw(st.sampled_from(["yes", "no"]))
+                edges.append(edge)
+    checks = [node["id"] for node in nodes if node["kind"] == "check"]
+    if checks and draw(st.booleans()):
+        source = draw(st.sampled_from(checks))
+        target = draw(st.sampled_from(names[: names.index(source) + 1]))
+        edges.append({"from": f"{source}.fail", "to": target, "max_rounds": draw(st.integers(2, 3))})
+    return document(nodes, edges)
+
+
+@settings(max_examples=300, deadline=None)
+@given(graphs(), st.data())
+def test_any_run_ends_and_every_move_is_legal(doc, data):
+    e = Engine(doc)
+    succeeded = set()
+    for _ in range(400):
+        if e.state.status in RUN_ENDED:
+            break
+        ready = e.with_status(StepStatus.READY)
+        running = e.with_status(StepStatus.RUNNING)
+        idle = e.with_status(StepStatus.WAITING, StepStatus.IN_DOUBT)
+        choices = [("claim", p) for p in ready if e.do(lambda x: None).may_claim(p)]
+        choices += [(how, p) for p in running for how in ("succeed", "other", "fail", "retry", "lose", "doubt")]
+        choices += [("wake", p) for p in idle]
+        if data.draw(st.integers(0, 60)) == 0 and not e.state.cancel_requested:
+            choices = [("cancel", "")]
+        assert choices, f"stuck in {e.state.status}: {[(s.path, s.status) for s in e.state.steps.values()]}"
+        how, path = data.draw(st.sampled_from(choices))
+        if how == "claim":
+            e.claim(path)
+        elif how == "succeed":
+            e.do(lambda x, p=path: x.succeed(p, 1))
+        elif how == "other":
+            port = "fail" if e.plan.nodes[e.state.steps[path].node_id].kind == "check" else ""
+            e.do(lambda x, p=path, o=port: x.succeed(p, 1, o))
+        elif how in ("fail", "retry"):
+            permanent = how == "fail"
+            e.do(
+                lambda x, p=path, q=permanent: x.try_again_or_fail(
+                    p, {"code": "x"}, permanent=q, retry_after=None
+                )
+            )
+        elif how == "lose":
+            e.do(lambda x, p=path: x.lose(p, "gone"))
+        elif how == "doubt":
+            e.do(lambda x, p=path: x.doubt(p, None, {}))
+        elif how == "wake":
+            e.do(lambda x, p=path: x.wake(p))
+        else:
+            e.do(lambda x: x.cancel())
+        now_succeeded = set(e.with_status(StepStatus.SUCCEEDED))
+        assert succeeded <= now_succeeded, "a succeeded step never changes"
+        succeeded = now_succeeded
+    assert e.state.status in RUN_ENDED
+    assert all(s.status in STEP_ENDED for s in e.state.steps.values()), "I6"
+    assert not (e.state.error or {}).get("code") == "stalled"
+    ends = [k for k in e.kinds if k in ("run.succeeded", "run.failed", "run.cancelled")]
+    assert len(ends) == 1, "I3"
