@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import services
 from tests.fake_remote import FakeRemote, serve
 from tests.faults.harness import Installation, Laptop, Redis, Server, postgres_database, services_missing
 
@@ -34,7 +35,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     missing = services_missing()
     if missing:
-        if os.environ.get("MN_TEST_REQUIRE_SERVICES") == "1":
+        if services.required():
             pytest.fail(f"MN_TEST_REQUIRE_SERVICES is set, but {missing}.")
         pytest.skip(f"The server shape needs PostgreSQL and Redis: {missing}.")
     server = Redis(tmp_path_factory.mktemp("redis"))

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from tests import services
 from tests.fake_remote import FakeRemote, closed_port
 
 ROOT = Path(__file__).resolve().parents[2]
-MN = [sys.executable, "-c", "import sys; from mirrorneuron.cli import main; sys.exit(main())"]
+MN = [sys.executable, "-m", "mirrorneuron.cli"]
 SECONDS = float(os.environ.get("MN_TEST_PATIENCE", "30"))
 """How long any condition may take on a slow, shared machine; a healthy one needs a tenth."""
 
@@ -367,20 +368,12 @@ class Redis:
             self._process = None
 
 
-POSTGRES = os.environ.get("MN_TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
-
-
 def services_missing() -> str:
     """Why the server shape cannot be tested here; empty when it can."""
     if shutil.which("redis-server") is None:
         return "redis-server is not installed"
-    try:
-        import psycopg
-
-        psycopg.connect(POSTGRES, connect_timeout=2).close()
-    except Exception as error:  # whatever is wrong is the reason
-        return f"PostgreSQL at {urlsplit(POSTGRES).hostname} does not answer ({type(error).__name__})"
-    return ""
+    postgres = services.postgres()
+    return "" if postgres.found else postgres.missing
 
 
 @contextlib.contextmanager
@@ -388,14 +381,15 @@ def postgres_database(name: str) -> Iterator[str]:
     """A fresh database, dropped afterwards."""
     import psycopg
 
-    with psycopg.connect(POSTGRES, autocommit=True) as connection:
+    base = services.postgres().url
+    with psycopg.connect(base, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         connection.execute(f'CREATE DATABASE "{name}"')
-    url = urlsplit(POSTGRES)
+    url = urlsplit(base)
     try:
         yield url._replace(path=f"/{name}").geturl()
     finally:
-        with psycopg.connect(POSTGRES, autocommit=True) as connection:
+        with psycopg.connect(base, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
