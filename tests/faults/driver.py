@@ -139,7 +139,8 @@ def control(run: str, action: str) -> dict[str, Any]:
     """Pause, resume or cancel."""
     from apps.runs import services
 
-    return dict(getattr(services, f"{action}_run")(_me(), UUID(run), reason="a fault test"))
+    reason = {} if action == "resume" else {"reason": "a fault test"}
+    return dict(getattr(services, f"{action}_run")(_me(), UUID(run), **reason))
 
 
 @command

@@ -124,6 +124,36 @@ def test_a_keyed_effect_is_resent_with_the_same_key_and_executed_once(
     assert_nothing_ran_twice(run, remote)
 
 
+@pytest.mark.parametrize("answer", ["status:404", "429:0"])
+def test_a_refused_resend_does_not_prove_that_the_first_send_did_nothing(
+    installation: Installation, remote: FakeRemote, reference: str, answer: str
+) -> None:
+    path = "/keyed/refused"
+    name = "fault_keyed_refused"
+    installation.driver.ask("import_blueprint", text=plans.one_effect(name, remote.url + path, "keyed"))
+    remote.script(path, "execute_500", answer, "ok")
+    installation.start_worker()
+
+    run = installation.start(name, reference=reference)
+    state = run.until(
+        lambda s: (
+            s["status"] in ("succeeded", "failed")
+            or (s["steps"].get("charge", {}).get("status") == "in_doubt" and s["needs_attention"])
+        ),
+        "the doubt to end or to reach a person",
+    )
+    if state["needs_attention"]:
+        installation.driver.ask(
+            "resolve", effect=state["effects"][0]["id"], outcome="happened", reason="it is on the statement"
+        )
+        state = run.until_status("succeeded", "failed")
+
+    assert state["status"] == "succeeded"
+    assert len({line["key"] for line in remote.received(path, reference=reference)}) == 1
+    assert len(remote.executions(path, reference=reference)) == 1
+    assert_nothing_ran_twice(run, remote)
+
+
 def test_a_keyed_effect_asks_a_person_once_its_key_has_expired(
     installation: Installation, remote: FakeRemote, reference: str
 ) -> None:
