@@ -236,6 +236,10 @@ class ApprovalDesk(Protocol):
         """Move due dates by the length of a pause."""
         ...
 
+    def missing_requests(self, *, limit: int) -> list[tuple[UUID, str]]:
+        """(run, path) of steps that wait for an approval nobody was asked for; there must be none."""
+        ...
+
     def expire(self, *, run_id: UUID, step_path: str) -> str:
         """The due date has passed: returns the timeout action to apply: pause, reject, edge, remind."""
         ...

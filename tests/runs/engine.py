@@ -1,0 +1,57 @@
+"""Helpers for tests that run blueprints on a real database with a real claim loop, in this thread."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+from apps.blueprints.core.document import Document
+from apps.blueprints.models import Blueprint, Version
+from apps.runs.claims import claim_next
+from apps.runs.executor import work_chain
+from apps.runs.models import Run, Worker
+from apps.runs.upkeep import upkeep
+from mirrorneuron.base.clock import now
+from mirrorneuron.base.ids import uuid7
+
+
+def version_of(workspace: Any, nodes: list, edges: list = (), **document: Any) -> Version:
+    """Store a version straight from nodes and edges, unvalidated."""
+    name = f"t{uuid7().hex[:12]}"
+    content = {
+        "metadata": {"name": name},
+        "graph": {"nodes": list(nodes), "edges": list(edges)},
+        **document,
+    }
+    Document.model_validate(content)
+    blueprint = Blueprint.objects.create(workspace=workspace, name=name, title=name)
+    return Version.objects.create(
+        blueprint=blueprint, number=1, content_hash=uuid7().hex, document=content, source=""
+    )
+
+
+def register_worker(boot: UUID | None = None, lease_seconds: float = 60) -> UUID:
+    from datetime import timedelta
+
+    boot = boot or uuid4()
+    Worker.objects.create(
+        boot=boot, host="test", pid=1, started_at=now(), lease_until=now() + timedelta(seconds=lease_seconds)
+    )
+    return boot
+
+
+def work_all(boot: UUID | None = None, limit: int = 500) -> int:
+    """Work everything that is ready or due now; returns steps worked."""
+    boot = boot or register_worker()
+    worked = 0
+    for _ in range(limit):
+        upkeep(boot)
+        claim = claim_next(boot, ("default",), alone=True)
+        if claim is None:
+            return worked
+        worked += work_chain(claim, boot, ("default",), lambda: True)
+    raise AssertionError(f"still not idle after {limit} rounds")
+
+
+def statuses(run: Run) -> dict[str, str]:
+    return dict(run.steps.values_list("path", "status"))
