@@ -71,6 +71,9 @@ class Problems:
         self._seen.add((place, code, message))
         self.found.append(Problem(place, self._line(path), level, code, message, fix, node))
 
+    def line_of(self, path: Path) -> int | None:
+        return self._line(path)
+
     def sorted(self) -> list[Problem]:
         """In the order of the text, errors first on the same line; as found where there are no lines."""
         return sorted(self.found, key=lambda p: (p.line or 0, p.level != "error"))
