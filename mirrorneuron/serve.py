@@ -22,6 +22,8 @@ from mirrorneuron import datalock
 from mirrorneuron.base.errors import MirrorNeuronError
 from mirrorneuron.supervisor import EXIT_CONFIGURATION
 
+WORK_SECONDS = 5.0
+"""How long running steps may take to finish when asked to stop; the rest is recovered by the next start."""
 LEAVE_SECONDS = 5.0
 """How long work may settle after the supervisor has gone."""
 
@@ -93,7 +95,8 @@ def serve(listener: socket.socket, stop: Stop, ready_fd: int, facts: dict[str, A
     """Run worker and pages until asked to stop; the worker stops after the last page is answered."""
     import uvicorn
 
-    from apps.runs.worker import Worker
+    from mirrorneuron.config import config
+    from mirrorneuron.workers import ThreadedWorker
 
     server = uvicorn.Server(
         uvicorn.Config(
@@ -112,13 +115,14 @@ def serve(listener: socket.socket, stop: Stop, ready_fd: int, facts: dict[str, A
         signal.signal(number, stop)
     if stop.asked:
         return
-    worker = Worker()
+    # Under the data lock nobody else works here; a server's database may have workers elsewhere.
+    worker = ThreadedWorker(queues=("default",), slots=4, embedded=True, sole=config().is_sqlite)
     worker.start()
     threading.Thread(target=say_ready, args=(server, ready_fd, facts), daemon=True).start()
     try:
         asyncio.run(_pages(server, listener))
     finally:
-        worker.stop()
+        worker.stop(WORK_SECONDS)
 
 
 async def _pages(server: Any, listener: socket.socket) -> None:

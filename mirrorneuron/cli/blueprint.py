@@ -1,0 +1,274 @@
+"""`mn blueprint` and `mn schema`: check, import, publish, export and draw blueprints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from apps.blueprints import selectors, services
+from apps.blueprints.core.contract_import import import_contract
+from apps.blueprints.core.document import NAME_PATTERN
+from apps.blueprints.core.parse import parse
+from apps.blueprints.core.schema_export import blueprint_schema
+from apps.blueprints.core.svg import render_svg
+from apps.blueprints.models import Version
+from mirrorneuron.cli.actor import acting
+from mirrorneuron.cli.frame import FAILED, Command, Group, emit, say, table
+from mirrorneuron.cli.run import version_of
+
+
+@click.group(cls=Group)
+def blueprint() -> None:
+    """Check, import, publish, export and draw blueprints."""
+
+
+@blueprint.command("list")
+@click.option("--gallery", is_flag=True, help="Those that can be installed.")
+def list_(gallery: bool) -> None:
+    """List blueprints of the workspace, or of the gallery."""
+    found = selectors.gallery() if gallery else selectors.blueprints_for(acting())
+    items = [
+        {"name": b.name, "title": b.title, "class": b.workflow_class, "summary": b.summary} for b in found
+    ]
+    empty = "The gallery is empty." if gallery else "No blueprints; `mn blueprint list --gallery` shows some."
+    emit({"items": items}, lambda: table([[b["name"], b["title"], b["class"]] for b in items], _HEAD, empty))
+
+
+_HEAD = ("name", "title", "class")
+
+
+@blueprint.command()
+@click.argument("file")
+def validate(file: str) -> None:
+    """Print every problem of a blueprint, each with its line and what to do; stores nothing."""
+    validation = services.check_source(_read(file))
+    problems = [_problem(p) for p in validation.problems]
+    errors = sum(p["level"] == "error" for p in problems)
+
+    def text() -> str:
+        lines = [_problem_line(file, p) for p in problems]
+        verdict = "valid" if validation.valid else f"{errors} error{'s' if errors != 1 else ''}"
+        warnings = len(problems) - errors
+        lines.append(f"{file}: {verdict}, {warnings} warning{'s' if warnings != 1 else ''}")
+        return "\n".join(lines)
+
+    emit({"valid": validation.valid, "problems": problems}, text)
+    if not validation.valid:
+        raise click.exceptions.Exit(FAILED)
+
+
+@blueprint.command("import")
+@click.argument("file")
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="For a workflow_contract: where to write the skeleton instead of importing it.",
+)
+def import_(file: str, out: str | None) -> None:
+    """Import a blueprint and publish it; a stand-alone workflow_contract becomes a skeleton first."""
+    text = _read(file)
+    notes: list[dict[str, Any]] = []
+    if _is_contract(text):
+        text, found = import_contract(text)
+        notes = [_problem(p) for p in found]
+        for problem in notes:
+            say(_problem_line(file, problem))
+        if out:
+            _write(out, text)
+            emit({"written": out, "problems": notes}, f"Wrote the skeleton to {out}.")
+            return
+    version = services.import_blueprint(acting(), text)
+    _published(version, "Imported", notes)
+
+
+@blueprint.command()
+@click.argument("name")
+@click.option("--file", metavar="FILE", help="The new text. [default: publish the latest stored state]")
+@click.option("--notes", default="", metavar="TEXT", help="What has changed.")
+def publish(name: str, file: str | None, notes: str) -> None:
+    """Publish a version; the same content gives the version that is there."""
+    path = Path(name)
+    if file is None and path.is_file():  # `mn blueprint publish FILE`, as people will write it
+        file = name
+        data = parse(_read(file)).data
+        name = str((data.get("metadata") or {}).get("name", "")) if isinstance(data, dict) else ""
+        name = name or path.stem
+    version = services.publish(acting(), name, _read(file) if file else None, notes=notes)
+    _published(version, "Published", [])
+
+
+@blueprint.command()
+@click.argument("name", metavar="NAME[@VERSION]")
+@click.option("--out", metavar="FILE", help="[default: standard output]")
+def export(name: str, out: str | None) -> None:
+    """Write a version as YAML, comments and order as they were."""
+    bare, _, number = name.partition("@")
+    if number and not number.isdigit():
+        raise click.UsageError(f"{name!r} is not NAME@VERSION; versions are whole numbers.")
+    text = services.export(acting(), bare, int(number) if number else None)
+    if out:
+        _write(out, text)
+    emit({"name": bare, "source": text, "written": out}, f"Wrote {out}." if out else text.rstrip("\n"))
+
+
+@blueprint.command()
+@click.argument("what", metavar="FILE_OR_NAME[@VERSION]")
+@click.option("--out", metavar="FILE", help="[default: standard output]")
+def svg(what: str, out: str | None) -> None:
+    """Draw the graph as a self-contained SVG."""
+    path = Path(what)
+    if path.is_file():
+        validation = services.check_source(_read(what))
+        document = validation.document
+        if document is None:
+            for problem in map(_problem, validation.problems):
+                say(_problem_line(what, problem))
+            raise click.exceptions.Exit(FAILED)
+    else:
+        document = selectors.document_of(version_of(acting(), what))
+    picture = render_svg(document, standalone=True)
+    if out:
+        _write(out, picture)
+    emit({"svg": picture, "written": out}, f"Wrote {out}." if out else picture)
+
+
+@blueprint.command()
+@click.argument("name")
+@click.option("--out", metavar="FILE", help="[default: NAME.yaml]")
+def new(name: str, out: str | None) -> None:
+    """Write a small blueprint to start from: one model step, one approval, one file."""
+    import re
+
+    if not re.match(NAME_PATTERN, name):
+        raise click.UsageError(f"{name!r} is not a name; use a-z, 0-9, _ and -, at most 64.")
+    path = Path(out or f"{name}.yaml")
+    if path.exists():
+        raise click.UsageError(f"{path} exists already; choose another with --out.")
+    _write(str(path), STARTER.replace("NAME", name))
+    emit(
+        {"written": str(path)},
+        f"Wrote {path}. Check it with `mn blueprint validate {path}`, run it with `mn run {path}`.",
+    )
+
+
+@click.command(cls=Command)
+@click.option("--out", metavar="FILE", help="[default: standard output]")
+def schema(out: str | None) -> None:
+    """Write the JSON Schema of the blueprint format, for editors."""
+    document = blueprint_schema()
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    if out:
+        _write(out, text + "\n")
+        emit({"written": out}, f"Wrote {out}.")
+    else:
+        emit(document, text)
+
+
+def _published(version: Version, done: str, notes: list[dict[str, Any]]) -> None:
+    name = f"{version.blueprint.name}@{version.number}" if version.number else version.blueprint.name
+    emit(
+        {
+            "name": version.blueprint.name,
+            "version": version.number,
+            "id": str(version.id),
+            "content_hash": version.content_hash,
+            **({"problems": notes} if notes else {}),
+        },
+        f"{done} {name}.",
+    )
+
+
+def _problem(problem: Any) -> dict[str, Any]:
+    return {k: getattr(problem, k) for k in ("path", "line", "level", "code", "message", "fix")}
+
+
+def _problem_line(file: str, problem: dict[str, Any]) -> str:
+    where = f"{file}:{problem['line']}" if problem["line"] else file
+    fix = f" {problem['fix']}" if problem["fix"] else ""
+    return f"{where}: {problem['level']}: {problem['message']}{fix} [{problem['code']}]"
+
+
+def _is_contract(text: str) -> bool:
+    data = parse(text).data
+    return isinstance(data, dict) and "workflow_contract" in data
+
+
+def _read(file: str) -> str:
+    try:
+        return click.get_text_stream("stdin").read() if file == "-" else Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise click.UsageError(f"{file} cannot be read ({exc}).") from exc
+
+
+def _write(file: str, text: str) -> None:
+    try:
+        Path(file).write_text(text)
+    except OSError as exc:
+        raise click.UsageError(f"{file} cannot be written ({exc.strerror}).") from exc
+
+
+STARTER = """\
+# A small blueprint to start from. Check it with `mn blueprint validate`, run it with
+#   mn run NAME.yaml -i topic="our opening hours" -i documents=FOLDER --follow
+apiVersion: mirrorneuron/v1
+kind: Blueprint
+metadata:
+  name: NAME
+  title: Notes on a topic
+  summary: Search the given documents, write notes, and store them once a person has approved.
+card:
+  purpose: Collect what the given documents say about a topic.
+  must_never: [store notes nobody has read]
+  business_owner: you
+  technical_owner: you
+  model_steward: you
+contract:
+  goal: One file with notes on the topic, quoting the given documents only.
+  inputs:
+    type: object
+    required: [topic, documents]
+    properties:
+      topic: {type: string, title: Topic}
+      documents: {format: files, title: Documents}
+  boundaries:
+    allowed_tools: [search_documents, write_file]
+  human_checkpoints:
+    - {step: approve_notes, required: true}
+models:
+  cheap: {use: "offline:extractive"}
+agents:
+  writer:
+    model: cheap
+    instructions: Summarise what the passages say about the topic. Quote, do not invent.
+    sees: [inputs.topic, steps.search.output]
+graph:
+  nodes:
+    - id: search
+      kind: tool
+      tool: search_documents
+      with: {query: "{{ inputs.topic }}", documents: "{{ inputs.documents }}"}
+    - id: notes
+      kind: extract
+      agent: writer
+      prompt: "What do the passages say about {{ inputs.topic }}?"
+      output:
+        type: object
+        required: [summary]
+        properties: {summary: {type: string}}
+    - id: approve_notes
+      kind: approval
+      title: Store the notes on {{ inputs.topic }}?
+      proposes: store
+      with: {path: "notes.md", content: "{{ steps.notes.output.summary }}"}
+      show: [search, notes]
+    - {id: store, kind: tool, tool: write_file}
+  edges:
+    - {from: search, to: notes}
+    - {from: notes, to: approve_notes}
+    - {from: approve_notes.approved, to: store}
+    - {from: approve_notes.changes, to: notes, max_rounds: 3}
+outputs: {notes: "{{ steps.notes.output.summary }}"}
+"""

@@ -1,0 +1,129 @@
+"""Inputs of a run as given on the command line: `-i key=value`, `--inputs FILE`, and files by path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from apps.workspaces import services
+from apps.workspaces.access import Principal
+from mirrorneuron.base.errors import InvalidInput
+from mirrorneuron.base.ids import as_uuid
+
+MAX_FILES = 1000
+
+
+def gather(
+    principal: Principal, schema: dict[str, Any], pairs: tuple[str, ...], inputs_file: str | None
+) -> dict[str, Any]:
+    """The inputs for `start_run`, every file already stored and replaced by its id.
+
+    schema: the contract's `inputs`. A pair wins over the same key in the file.
+    Raises click.UsageError or InvalidInput, each naming the input.
+    """
+    properties = schema.get("properties") or {}
+    given, base = _read(inputs_file)
+    values = {k: _stored(principal, k, v, properties.get(k), base) for k, v in given.items()}
+    collected: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise click.UsageError(f"-i {pair!r} is not key=value.")
+        declared = properties.get(key) or {}
+        if declared.get("format") == "files":
+            collected.setdefault(key, []).append(text)
+        else:
+            collected[key] = text if declared.get("format") == "file" else typed(text, declared)
+    for key, value in collected.items():
+        values[key] = _stored(principal, key, value, properties.get(key), Path())
+    return values
+
+
+def typed(text: str, declared: dict[str, Any]) -> Any:
+    """Read a text by the type its input declares; a text that does not fit stays one and is refused later."""
+    kinds = declared.get("type")
+    kinds = [kinds] if isinstance(kinds, str) else kinds or []
+    if "string" in kinds:
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if kinds or not isinstance(value, str) else text
+
+
+def _read(inputs_file: str | None) -> tuple[dict[str, Any], Path]:
+    if inputs_file is None:
+        return {}, Path()
+    if inputs_file == "-":
+        text, base = click.get_text_stream("stdin").read(), Path()
+    else:
+        path = Path(inputs_file)
+        try:
+            text, base = path.read_text(), path.parent
+        except (OSError, UnicodeDecodeError) as exc:
+            raise click.UsageError(f"--inputs {inputs_file} cannot be read ({exc}).") from exc
+    try:
+        found = json.loads(text)
+    except ValueError as exc:
+        raise click.UsageError(f"--inputs {inputs_file} is not JSON: {exc}.") from exc
+    if not isinstance(found, dict):
+        raise click.UsageError(f"--inputs {inputs_file} holds a {type(found).__name__}, not one JSON object.")
+    return found, base
+
+
+def _stored(principal: Principal, key: str, value: Any, declared: Any, base: Path) -> Any:
+    """A value with its paths replaced by ids of stored files; other values pass through."""
+    format_ = declared.get("format") if isinstance(declared, dict) else None
+    if format_ == "file":
+        files = _files(principal, key, [value], base)
+        if len(files) != 1:
+            raise _wrong(key, f"{value} is a folder with {len(files)} files; {key} takes one file.")
+        return files[0]
+    if format_ == "files":
+        return _files(principal, key, value if isinstance(value, list) else [value], base)
+    return value
+
+
+def _files(principal: Principal, key: str, given: list[Any], base: Path) -> list[Any]:
+    found: list[Any] = []
+    for item in given:
+        if not isinstance(item, str):
+            found.append(item)  # A file value or something start_run refuses by its path.
+            continue
+        path = base / Path(item).expanduser()
+        if not path.exists() and as_uuid(item):
+            found.append(item)
+            continue
+        for one in _below(key, path):
+            try:
+                data = one.read_bytes()
+            except OSError as exc:
+                raise _wrong(key, f"{one} cannot be read ({exc.strerror}).") from exc
+            found.append(str(services.store_file(principal, one.name, data).id))
+        if len(found) > MAX_FILES:
+            raise _wrong(key, f"More than {MAX_FILES} files were named.")
+    return found
+
+
+def _below(key: str, path: Path) -> list[Path]:
+    """The file itself, or every file in the folder and below, in a fixed order, hidden ones left out."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise _wrong(key, f"There is no file or folder {path}.")
+    inside = [
+        p
+        for p in sorted(path.rglob("*"))
+        if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)
+    ]
+    if not inside:
+        raise _wrong(key, f"The folder {path} holds no files.")
+    return inside
+
+
+def _wrong(key: str, sentence: str) -> InvalidInput:
+    return InvalidInput(f"Input {key!r}: {sentence}", fields={key: sentence}, next="Correct the path.")

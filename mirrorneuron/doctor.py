@@ -1,0 +1,260 @@
+"""What is wrong with an installation, and why runs do not move. Looks only; changes nothing.
+
+Each check is one function that returns a `Result`; a check that cannot be made because an earlier one failed says
+so instead of failing again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from django.db import connection
+
+from apps.runs import invariants, selectors
+from apps.runs.core.states import RUN_ENDED, RunStatus
+from apps.runs.models import Run, Worker
+from mirrorneuron import datalock, schema
+from mirrorneuron.base.clock import now
+from mirrorneuron.config import config
+
+Level = Literal["ok", "warn", "fail"]
+MAX_CLOCK_SECONDS = 2.0
+STILL_SECONDS = 60
+"""A run that ought to move and has not for this long is named."""
+
+
+@dataclass(frozen=True)
+class Result:
+    name: str
+    level: Level
+    found: str
+    next: str = ""
+
+
+def examine() -> dict[str, Any]:
+    """{ok, checks: [{name, level, found, next}], findings: [{invariant, run, what}], still: [{run, why, …}]}"""
+    checks = [_safely(check) for check in _CHECKS]
+    usable = all(c.level != "fail" for c in checks if c.name in ("database", "migrations"))
+    findings = [asdict(f) for f in invariants.check_all()] if usable else []
+    still = still_runs() if usable else []
+    return {
+        "ok": all(c.level != "fail" for c in checks) and not findings,
+        "checks": [asdict(c) for c in checks],
+        "findings": findings,
+        "still": still,
+    }
+
+
+def still_runs(limit: int = 50) -> list[dict[str, Any]]:
+    """Unfinished runs in which nothing is being worked on, each with the reason."""
+    runs = Run.objects.exclude(status__in=RUN_ENDED).select_related("version").order_by("created_at")
+    return [
+        {
+            "run": str(run.id),
+            "blueprint": run.blueprint_name,
+            "status": run.status,
+            "why": explained["why"],
+            "needs": _needs(run, explained),
+        }
+        for run in runs[:limit]
+        if not (explained := selectors.explain(run))["now"]
+    ]
+
+
+def _needs(run: Run, explained: dict[str, Any]) -> str:
+    """What would make the run move, in a few words."""
+    if run.status == RunStatus.PAUSED:
+        return f"a person: mn runs resume {run.id}"
+    reasons = {w["reason"]: w for w in explained["waiting_for"]}
+    if "approval" in reasons:
+        return "a person: mn approvals list"
+    if "effect_in_doubt" in reasons and not reasons["effect_in_doubt"]["until"]:
+        return "a person: mn effects list --state in_doubt"
+    timed = [w["until"] for w in explained["waiting_for"] if w["until"]]
+    if timed:
+        return f"time: {min(timed)}"
+    if "signal" in reasons:
+        return "a signal from outside"
+    if not selectors.worker_is_alive():
+        return "a worker: mn up, or mn worker"
+    if now() - run.created_at < timedelta(seconds=STILL_SECONDS):
+        return "a moment"
+    return "a look at the log of the workers"
+
+
+# --- checks -----------------------------------------------------------------------------------------------
+
+
+def python() -> Result:
+    found = f"Python {sys.version.split()[0]}"
+    if sys.version_info < (3, 11):
+        return Result("python", "fail", found, "Use Python 3.11 or later.")
+    return Result("python", "ok", found)
+
+
+def data_folder() -> Result:
+    folder = config().data
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        return Result("data folder", "fail", f"{folder}: {exc.strerror}", "Make it writable or set MN_DATA.")
+    free = os.statvfs(folder)
+    megabytes = free.f_bavail * free.f_frsize // 1024**2
+    if megabytes < 500:
+        return Result("data folder", "warn", f"{folder}: only {megabytes} MB free", "Free some space.")
+    return Result("data folder", "ok", f"{folder} is writable")
+
+
+def secret_key() -> Result:
+    if config().secret_key.get_secret_value():
+        short = len(config().secret_key.get_secret_value()) < 32
+        if short:
+            return Result(
+                "secret key", "warn", "MN_SECRET_KEY is short", "Use at least 32 random characters."
+            )
+        return Result("secret key", "ok", "from MN_SECRET_KEY")
+    path = config().data / "secret.key"
+    if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return Result("secret key", "warn", f"{path} can be read by others", f"chmod 600 {path}")
+    return Result("secret key", "ok", f"in {path}")
+
+
+def database() -> Result:
+    started = time.monotonic()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.fetchone()
+    took = (time.monotonic() - started) * 1000
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA quick_check(1)")
+            said = cursor.fetchone()[0]
+        if said != "ok":
+            return Result("database", "fail", f"SQLite says: {said}", "Restore it from a backup.")
+        return Result(
+            "database", "ok", f"SQLite {sqlite3.sqlite_version} at {connection.settings_dict['NAME']}"
+        )
+    version = connection.pg_version  # type: ignore[attr-defined]
+    if version < 150000:
+        return Result("database", "fail", f"PostgreSQL {version // 10000}", "Use PostgreSQL 15 or later.")
+    return Result("database", "ok", f"PostgreSQL {version // 10000}, {took:.0f} ms a statement")
+
+
+def migrations() -> Result:
+    missing = schema.pending()
+    if missing:
+        return Result(
+            "migrations", "fail", f"{len(missing)} not applied, first {missing[0]}", "Run `mn migrate`."
+        )
+    return Result("migrations", "ok", "all applied")
+
+
+def full_text_search() -> Result:
+    """FTS5 ranks documents; it is part of Python's SQLite nearly everywhere."""
+    try:
+        with sqlite3.connect(":memory:") as memory:
+            memory.execute("CREATE VIRTUAL TABLE t USING fts5(x)")
+    except sqlite3.Error as exc:
+        return Result(
+            "full-text search", "fail", f"SQLite without FTS5 ({exc})", "Use a Python whose SQLite has FTS5."
+        )
+    return Result("full-text search", "ok", "FTS5 is there")
+
+
+def broker() -> Result:
+    url = config().broker_url
+    if not url:
+        if config().is_sqlite:
+            return Result("broker", "ok", "none needed: the worker lives in one process")
+        return Result(
+            "broker", "warn", "BROKER_URL is empty, workers only poll", "Set BROKER_URL to be faster."
+        )
+    from mirrorneuron.celery import app
+
+    link = app.connection_for_write(connect_timeout=3)
+    try:
+        link.ensure_connection(max_retries=1, timeout=3)
+    except Exception as exc:  # each transport has errors of its own
+        said = str(exc) or type(exc).__name__
+        return Result(
+            "broker", "warn", f"{_shown(url)} cannot be reached: {said}", "Start it; until then workers poll."
+        )
+    finally:
+        link.release()
+    return Result("broker", "ok", _shown(url))
+
+
+def channel_layer() -> Result:
+    url = config().channel_url
+    if not url:
+        return Result("live updates", "ok", "within one process; pages of other processes poll once a second")
+    import redis
+
+    try:
+        redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=3).ping()
+    except redis.RedisError as exc:
+        return Result("live updates", "warn", f"{_shown(url)}: {exc}", "Start it; until then pages poll.")
+    return Result("live updates", "ok", _shown(url))
+
+
+def workers() -> Result:
+    alive = list(Worker.objects.filter(lease_until__gt=now(), stopped_at=None).order_by("started_at"))
+    holder = datalock.holder(config().data) if config().is_sqlite else None
+    if config().is_sqlite and holder is None:
+        return Result("workers", "warn", "none is running", "Start `mn up`, or use `mn run --wait`.")
+    if not alive:
+        return Result("workers", "warn", "none has a valid lease", "Start `mn up` or `mn worker`.")
+    return Result("workers", "ok", ", ".join(f"{w.host} process {w.pid}" for w in alive))
+
+
+def clock() -> Result:
+    if connection.vendor != "postgresql":
+        return Result("clock", "ok", "the database is on this machine")
+    before = time.time()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
+        (there,) = cursor.fetchone()
+    offset = float(there) - (before + time.time()) / 2
+    if abs(offset) > MAX_CLOCK_SECONDS:
+        return Result(
+            "clock",
+            "warn",
+            f"{offset:+.1f} s from the database's",
+            "Harmless to runs; set the clock for logs.",
+        )
+    return Result("clock", "ok", f"{offset * 1000:+.0f} ms from the database's")
+
+
+_CHECKS: tuple[Callable[[], Result], ...] = (
+    python, data_folder, secret_key, database, migrations, full_text_search, broker, channel_layer, workers, clock,
+)  # fmt: skip
+
+
+def _safely(check: Callable[[], Result]) -> Result:
+    try:
+        return check()
+    except Exception as exc:  # a check that breaks is itself a finding
+        name = check.__name__.replace("_", " ")
+        said = " ".join(str(exc).split())[:200] or type(exc).__name__
+        return Result(name, "fail", said, "Correct this first; other checks may follow from it.")
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
