@@ -24,7 +24,7 @@ from apps.ledger.models import Effect, Evidence
 from apps.ledger.services import add_evidence
 from apps.runs.core.effect_key import action_hash, effect_key
 from apps.runs.core.limits import LIMITS
-from apps.runs.errors import DefiniteFailure, StepError, Suspended
+from apps.runs.errors import StepError, Suspended
 from apps.runs.ports import Answer, Ask, EffectCall, HandBack, InDoubt, Question, desk
 from mirrorneuron.base import crash
 from mirrorneuron.base.clock import now
@@ -308,18 +308,18 @@ def _execute(context: StepContext, call: EffectCall, effect: Effect) -> Any:
     started = now()
     try:
         result = _bounded(call, effect.key)
-    except DefiniteFailure as exc:
-        _note_failure(context, effect, exc)
-        raise
     except StepError as exc:
-        # Refused by the tool itself before anything left.
+        if effect.sends > 1:
+            # It says what became of this send; the first one may have happened all the same.
+            why = f"Send {effect.sends} failed ({exc.message}), which proves nothing about the ones before."
+            _mark_doubt(context, effect, why, deferred=True)
+            raise Suspended(_next_look(call, effect)) from exc
         _note_failure(context, effect, exc)
         raise
     except Exception as exc:
         log.warning("effect.ambiguous", tool=call.tool, key=effect.key, error=str(exc))
-        detail = str(exc) or type(exc).__name__
-        _mark_doubt(context, effect, detail, deferred=True)
-        raise Suspended(_next_look(call, effect, detail)) from exc
+        _mark_doubt(context, effect, str(exc) or type(exc).__name__, deferred=True)
+        raise Suspended(_next_look(call, effect)) from exc
     crash.reach("after_call")
     _commit(context, effect, result, started)
     return storable(result)
@@ -394,7 +394,7 @@ def _mark_doubt(context: StepContext, effect: Effect, why: str, *, deferred: boo
     return effect
 
 
-def _next_look(call: EffectCall, effect: Effect, why: str) -> InDoubt:
+def _next_look(call: EffectCall, effect: Effect) -> InDoubt:
     return InDoubt(effect.key, next_look_at(effect, has_probe=call.probe is not None))
 
 
@@ -421,7 +421,7 @@ def _resolve(context: StepContext, call: EffectCall, effect: Effect) -> Any:
     )
     if late is not None and late.body.get("state") == "present":
         return _settle(context, effect, late.body.get("result"), {"outcome": "happened", "by": "evidence"})
-    if late is not None and late.body.get("state") == "absent":
+    if late is not None and late.body.get("state") == "absent" and effect.sends == 1:
         return _did_not_happen(context, call, effect, "evidence")
     due = next_look_at(effect, has_probe=call.probe is not None)
     resends = effect.effect_class in (EffectClass.IDEMPOTENT, EffectClass.KEYED)
