@@ -1,9 +1,9 @@
 """One worker process per data folder, proven by a file lock.
 
-The lock is `flock` on `MN_DATA/lock`: the kernel drops it when the last process that holds it is gone, however
-it died, so there is nothing to clean up. `mn up` takes it in the supervisor and passes the open file on to each
-child; `mn worker` and `mn run --wait` take it themselves on a laptop. Whoever holds it may take every step that
-belongs to another process as lost at once, without waiting for its lease (ENGINE rule 11).
+The lock is `flock` on `MN_DATA/lock`: the kernel drops it when the last process that holds it is gone,
+however it died, so there is nothing to clean up. `mn up` takes it in the supervisor and passes the open file
+on to each child; `mn worker` and `mn run --wait` take it themselves on a laptop. Whoever holds it may take
+every step that belongs to another process as lost at once, without waiting for its lease (ENGINE rule 11).
 """
 
 from __future__ import annotations

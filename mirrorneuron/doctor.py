@@ -1,7 +1,7 @@
 """What is wrong with an installation, and why runs do not move. Looks only; changes nothing.
 
-Each check is one function that returns a `Result`; a check that cannot be made because an earlier one failed says
-so instead of failing again.
+Each check is one function that returns a `Result`; a check that cannot be made because an earlier one failed
+says so instead of failing again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Result:
 
 
 def examine() -> dict[str, Any]:
-    """{ok, checks: [{name, level, found, next}], findings: [{invariant, run, what}], still: [{run, why, …}]}"""
+    """{ok, checks: [{name, level, found, next}], findings: [{invariant, run, what}], still: [{run, why,
+    …}]}"""
     checks = [_safely(check) for check in _CHECKS]
     usable = all(c.level != "fail" for c in checks if c.name in ("database", "migrations"))
     findings = [asdict(f) for f in invariants.check_all()] if usable else []
@@ -96,10 +97,7 @@ def _needs(run: Run, explained: dict[str, Any]) -> str:
 
 
 def python() -> Result:
-    found = f"Python {sys.version.split()[0]}"
-    if sys.version_info < (3, 11):
-        return Result("python", "fail", found, "Use Python 3.11 or later.")
-    return Result("python", "ok", found)
+    return Result("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
 
 
 def data_folder() -> Result:
@@ -240,7 +238,8 @@ def clock() -> Result:
 
 
 _CHECKS: tuple[Callable[[], Result], ...] = (
-    python, data_folder, secret_key, database, migrations, full_text_search, broker, channel_layer, workers, clock,
+    python, data_folder, secret_key, database, migrations, full_text_search, broker, channel_layer, workers,
+    clock,
 )  # fmt: skip
 
 

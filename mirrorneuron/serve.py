@@ -1,9 +1,9 @@
 """The one process behind `mn up`: pages, API and worker together, started and restarted by the supervisor.
 
-Started as `python -m mirrorneuron.serve SOCKET LOCK ALIVE READY URL [--again]` with four inherited descriptors:
-the listening socket, the data lock, a pipe that closes with the supervisor, and a pipe to say "ready" into.
-After a crash every tenth of a second counts, so what a first start has done (gallery, owner, link) is not done
-again, and pages are served before anything else is looked at.
+Started as `python -m mirrorneuron.serve SOCKET LOCK ALIVE READY URL [--again]` with four inherited
+descriptors: the listening socket, the data lock, a pipe that closes with the supervisor, and a pipe to say
+"ready" into. After a crash every tenth of a second counts, so what a first start has done (gallery, owner,
+link) is not done again, and pages are served before anything else is looked at.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     supervisor ── holds the data lock and the listening socket; does nothing else
         └── mirrorneuron.serve ── pages, API and worker in one process, with both passed on
 
-Because the socket stays open while the child is away, a browser that reconnects waits a moment instead of being
-refused. Because the lock stays held, no second start slips in between. A pipe ties the two together the other
-way round: its end closes with the supervisor, however that dies, and the child then leaves too.
+Because the socket stays open while the child is away, a browser that reconnects waits a moment instead of
+being refused. Because the lock stays held, no second start slips in between. A pipe ties the two together the
+other way round: its end closes with the supervisor, however that dies, and the child then leaves too.
 
 The supervisor never loads Django: it has to be up when everything else is not.
 """
@@ -13,6 +13,7 @@ The supervisor never loads Django: it has to be up when everything else is not.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -31,12 +32,13 @@ from mirrorneuron import datalock
 from mirrorneuron.base.errors import ConfigurationError
 
 EXIT_CONFIGURATION = 78
-"""The child found a wrong setting and has said so; starting again cannot help. Source: EX_CONFIG, sysexits.h."""
+"""The child found a wrong setting and has said so; starting again cannot help. EX_CONFIG of sysexits.h."""
 EXIT_CRASH_POINT = 137
 STOP_SECONDS = 10.0
 """How long a child may take to stop before it is killed."""
 STEADY_SECONDS = 30.0
 """A child that lived this long was well; the next death starts the back-off anew."""
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -99,7 +101,7 @@ class Supervisor:
         if self.was_ready:
             command.append("--again")
         try:
-            # A group of its own: Ctrl-C in the terminal reaches the supervisor only, which then stops the child.
+            # A group of its own: Ctrl-C in the terminal reaches only the supervisor, which stops the child.
             self.child = subprocess.Popen(  # noqa: S603
                 command, pass_fds=passed, env=environment, process_group=0, stdin=subprocess.DEVNULL
             )
@@ -127,7 +129,7 @@ class Supervisor:
     def _environment(self, url: str) -> dict[str, str]:
         environment = {**os.environ, "MN_DATA": str(self.data), "MN_EMBEDDED": "1"}
         environment["MN_BASE_URL"] = environment.get("MN_BASE_URL") or url
-        if self.host not in ("0.0.0.0", "::", "127.0.0.1", "::1", "localhost"):  # noqa: S104
+        if self.host not in (*ANY_ADDRESS, "127.0.0.1", "::1", "localhost"):
             hosts = [environment.get("MN_ALLOWED_HOSTS", ""), self.host]
             environment["MN_ALLOWED_HOSTS"] = ",".join(filter(None, hosts))
         return environment
@@ -159,8 +161,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _listen_problem(exc: OSError, host: str, port: int) -> tuple[str, str]:
-    import errno
-
     if exc.errno == errno.EADDRINUSE:
         return (
             f"Port {port} on {host} is taken by another program.",
@@ -174,7 +174,7 @@ def _listen_problem(exc: OSError, host: str, port: int) -> tuple[str, str]:
 def address(host: str, listener: socket.socket) -> str:
     """The address to open in a browser on this machine."""
     port = listener.getsockname()[1]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    shown = "127.0.0.1" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
 
 

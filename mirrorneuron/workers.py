@@ -1,7 +1,7 @@
 """Worker processes as they are started: the engine's own loop plus Celery, which rings its bell.
 
-Threads (also embedded in `mn up`): one `WorkerProcess`; Celery's controller runs in a thread beside it and may be
-without its broker for as long as it likes, since the loop polls.
+Threads (also embedded in `mn up`): one `WorkerProcess`; Celery's controller runs in a thread beside it and
+may be without its broker for as long as it likes, since the loop polls.
 Prefork: Celery's parent only listens; every pool process gets a `WorkerProcess` of its own after the fork
 (ENGINE rule 16), for Python work that needs more than one core.
 """
@@ -56,7 +56,8 @@ class ThreadedWorker:
 def _controller(queues: Sequence[str], slots: int) -> Any:
     app.finalize()
     app.loader.import_default_modules()
-    # WorkController, unlike Celery's command line class, leaves signals alone, so that it may run in a thread.
+    # WorkController, unlike Celery's command line class, leaves signals alone, so that it may run in a
+    # thread.
     return app.WorkController(
         app=app,
         pool="threads",

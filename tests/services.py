@@ -1,7 +1,7 @@
 """Which services stand ready for tests: PostgreSQL, Redis, RabbitMQ and Chromium.
 
-Looked for on their standard ports of this machine; `MN_TEST_POSTGRES`, `MN_TEST_REDIS` and `MN_TEST_AMQP` name
-other places. With `MN_TEST_REQUIRE_SERVICES=1` a missing one is a failure, not a skip.
+Looked for on their standard ports of this machine; `MN_TEST_POSTGRES`, `MN_TEST_REDIS` and `MN_TEST_AMQP`
+name other places. With `MN_TEST_REQUIRE_SERVICES=1` a missing one is a failure, not a skip.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""`mn`, the command line: a door like the pages and the API. It parses, calls one service or selector, prints.
+"""`mn`, the command line: a door like the pages and the API. It parses, calls one service or selector,
+prints.
 
 Subjects lie in modules of their own and are imported when used, so that `mn up` and `mn --help` start without
 Django. `frame` holds what every command shares: `--json`, `--data`, errors and exit codes.

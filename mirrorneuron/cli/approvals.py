@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from apps.approvals import selectors, services, views
 from apps.approvals.core.states import Verb
 from mirrorneuron.cli.actor import acting
-from mirrorneuron.cli.frame import Group, emit, table
+from mirrorneuron.cli.frame import Group, emit, read_text, table
 
 
 @click.group(cls=Group)
@@ -142,9 +141,6 @@ def _decide(
 
 def _edits(edit_file: str) -> Any:
     try:
-        text = click.get_text_stream("stdin").read() if edit_file == "-" else Path(edit_file).read_text()
-        return json.loads(text)
-    except (OSError, UnicodeDecodeError) as exc:
-        raise click.UsageError(f"--edit {edit_file} cannot be read ({exc}).") from exc
+        return json.loads(read_text("--edit", edit_file))
     except ValueError as exc:
         raise click.UsageError(f"--edit {edit_file} is not JSON: {exc}.") from exc

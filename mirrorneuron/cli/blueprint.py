@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from apps.blueprints.core.schema_export import blueprint_schema
 from apps.blueprints.core.svg import render_svg
 from apps.blueprints.models import Version
 from mirrorneuron.cli.actor import acting
-from mirrorneuron.cli.frame import FAILED, Command, Group, emit, say, table
+from mirrorneuron.cli.frame import FAILED, Command, Group, emit, read_text, say, table
 from mirrorneuron.cli.run import version_of
 
 
@@ -44,7 +45,7 @@ _HEAD = ("name", "title", "class")
 @click.argument("file")
 def validate(file: str) -> None:
     """Print every problem of a blueprint, each with its line and what to do; stores nothing."""
-    validation = services.check_source(_read(file))
+    validation = services.check_source(read_text("", file))
     problems = [_problem(p) for p in validation.problems]
     errors = sum(p["level"] == "error" for p in problems)
 
@@ -69,7 +70,7 @@ def validate(file: str) -> None:
 )
 def import_(file: str, out: str | None) -> None:
     """Import a blueprint and publish it; a stand-alone workflow_contract becomes a skeleton first."""
-    text = _read(file)
+    text = read_text("", file)
     notes: list[dict[str, Any]] = []
     if _is_contract(text):
         text, found = import_contract(text)
@@ -93,10 +94,10 @@ def publish(name: str, file: str | None, notes: str) -> None:
     path = Path(name)
     if file is None and path.is_file():  # `mn blueprint publish FILE`, as people will write it
         file = name
-        data = parse(_read(file)).data
+        data = parse(read_text("", file)).data
         name = str((data.get("metadata") or {}).get("name", "")) if isinstance(data, dict) else ""
         name = name or path.stem
-    version = services.publish(acting(), name, _read(file) if file else None, notes=notes)
+    version = services.publish(acting(), name, read_text("", file) if file else None, notes=notes)
     _published(version, "Published", [])
 
 
@@ -121,7 +122,7 @@ def svg(what: str, out: str | None) -> None:
     """Draw the graph as a self-contained SVG."""
     path = Path(what)
     if path.is_file():
-        validation = services.check_source(_read(what))
+        validation = services.check_source(read_text("", what))
         document = validation.document
         if document is None:
             for problem in map(_problem, validation.problems):
@@ -140,8 +141,6 @@ def svg(what: str, out: str | None) -> None:
 @click.option("--out", metavar="FILE", help="[default: NAME.yaml]")
 def new(name: str, out: str | None) -> None:
     """Write a small blueprint to start from: one model step, one approval, one file."""
-    import re
-
     if not re.match(NAME_PATTERN, name):
         raise click.UsageError(f"{name!r} is not a name; use a-z, 0-9, _ and -, at most 64.")
     path = Path(out or f"{name}.yaml")
@@ -194,13 +193,6 @@ def _problem_line(file: str, problem: dict[str, Any]) -> str:
 def _is_contract(text: str) -> bool:
     data = parse(text).data
     return isinstance(data, dict) and "workflow_contract" in data
-
-
-def _read(file: str) -> str:
-    try:
-        return click.get_text_stream("stdin").read() if file == "-" else Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise click.UsageError(f"{file} cannot be read ({exc}).") from exc
 
 
 def _write(file: str, text: str) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -124,6 +125,24 @@ def _common() -> list[click.Parameter]:
     ]
 
 
+def _version() -> click.Option:
+    def show(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            click.echo(f"mn {__version__}")
+            context.exit()
+
+    return click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show)
+
+
+def read_text(option: str, file: str) -> str:
+    """The text of a file a person named, `-` for standard input. Raises click.UsageError that names both."""
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        said = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+        raise click.UsageError(f"{option} {file} cannot be read: {said}.".strip()) from exc
+
+
 @dataclass(frozen=True)
 class Entry:
     """Where a command lies, and what `mn --help` says of it without importing it."""
@@ -141,7 +160,7 @@ class Root(click.Group):
     def __init__(self, *, commands_at: Mapping[str, Entry], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.commands_at = commands_at
-        self.params = [*_common(), *click.version_option(__version__)(lambda: None).__click_params__]
+        self.params = [*_common(), _version()]
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands_at)

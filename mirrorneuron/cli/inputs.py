@@ -12,6 +12,7 @@ from apps.workspaces import services
 from apps.workspaces.access import Principal
 from mirrorneuron.base.errors import InvalidInput
 from mirrorneuron.base.ids import as_uuid
+from mirrorneuron.cli.frame import read_text
 
 MAX_FILES = 1000
 
@@ -58,14 +59,8 @@ def typed(text: str, declared: dict[str, Any]) -> Any:
 def _read(inputs_file: str | None) -> tuple[dict[str, Any], Path]:
     if inputs_file is None:
         return {}, Path()
-    if inputs_file == "-":
-        text, base = click.get_text_stream("stdin").read(), Path()
-    else:
-        path = Path(inputs_file)
-        try:
-            text, base = path.read_text(), path.parent
-        except (OSError, UnicodeDecodeError) as exc:
-            raise click.UsageError(f"--inputs {inputs_file} cannot be read ({exc}).") from exc
+    text = read_text("--inputs", inputs_file)
+    base = Path() if inputs_file == "-" else Path(inputs_file).expanduser().parent
     try:
         found = json.loads(text)
     except ValueError as exc:

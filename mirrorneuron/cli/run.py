@@ -13,7 +13,7 @@ from apps.runs.services import start_run
 from apps.runs.views import run_view
 from apps.workspaces.access import Principal
 from mirrorneuron.cli.actor import acting
-from mirrorneuron.cli.frame import Command, as_json, emit, say
+from mirrorneuron.cli.frame import Command, as_json, emit, read_text, say
 from mirrorneuron.cli.inputs import gather
 from mirrorneuron.cli.timeline import end_of, line_of
 from mirrorneuron.cli.waiting import code_of, wait_for, worker_elsewhere
@@ -79,11 +79,7 @@ def version_of(principal: Principal, what: str) -> Version:
     if path.is_dir() and (path / "blueprint.yaml").is_file():
         path = path / "blueprint.yaml"
     if path.is_file():
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise click.UsageError(f"{path} cannot be read ({exc}).") from exc
-        return blueprint_services.store_unpublished(principal, text)
+        return blueprint_services.store_unpublished(principal, read_text("", str(path)))
     if "/" in what or path.suffix in (".yaml", ".yml", ".json"):
         raise click.UsageError(f"There is no file {what}.")
     return blueprint_services.version_for_run(principal, what)
