@@ -93,11 +93,22 @@ class Process:
         self._popen.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL to the process and all it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        """SIGKILL to the process and all it has started, as when the power goes."""
+        for pid in (self.pid, *self._descendants()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._popen.wait(10)
+        until(lambda: not self._descendants(), f"everything that process {self.pid} started to be gone")
         self._file.close()
+
+    def _descendants(self) -> list[int]:
+        """Whatever lives in the session this process leads; a supervisor's child has a group of its own."""
+        listed = subprocess.run(["ps", "-e", "-o", "pid=,sid=,stat="], capture_output=True, text=True).stdout
+        rows = [line.split() for line in listed.splitlines()]
+        return [
+            int(pid) for pid, session, state in rows
+            if session == str(self.pid) and pid != session and not state.startswith("Z")
+        ]  # fmt: skip
 
     def stop(self) -> int:
         """SIGTERM, as a service manager would, and SIGKILL if that is not heard."""
@@ -161,6 +172,17 @@ class Installation(ABC):
         self.processes: list[Process] = []
         self.driver = Driver(self.env, folder / "driver.log")
         self.driver.ask("prepare")
+
+    def script(self, name: str, *lines: dict[str, Any]) -> None:
+        """What the model `scripted:<name>` says, turn by turn."""
+        folder = self.data / "scripted"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(list(lines)))
+
+    def asked(self, name: str) -> int:
+        """How often any process has asked that model."""
+        counter = self.data / "scripted" / f"{name}.asked"
+        return len(counter.read_text().splitlines()) if counter.exists() else 0
 
     def start_worker(self, crash_at: str = "", **env: str) -> Process:
         process = Process(

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.faults]
 @pytest.fixture
 def reference(installation: Installation, remote: FakeRemote) -> str:
     installation.driver.ask("import_blueprint", text=plans.full(remote.url, "scripted:thinker"))
+    installation.script("thinker", {"json": {"text": "a quiet answer"}})
     return f"order-{uuid.uuid4().hex[:8]}"
 
 
@@ -32,7 +33,7 @@ def wait_crash(installation: Installation, process: Process, before: int) -> Non
     until(lambda: boots(installation) >= before + 2, "a second worker after the crash")
 
 
-def assert_all_done(run: Run, remote: FakeRemote, reference: str) -> None:
+def assert_all_done(run: Run, remote: FakeRemote, reference: str, asked_before: int) -> None:
     state = run.until_status("succeeded", "failed")
     assert state["status"] == "succeeded", state["error"]
     assert state["output"] == {"said": "a quiet answer"}
@@ -40,6 +41,7 @@ def assert_all_done(run: Run, remote: FakeRemote, reference: str) -> None:
         assert len(remote.executions(f"/keyed/{path}", reference=reference)) == 1
     assert [e["state"] for e in state["effects"]] == ["committed", "committed"]
     assert state["model_calls"] == 1
+    assert run.installation.asked("thinker") - asked_before == 1, "the model was asked again"
     assert_nothing_ran_twice(run, remote)
 
 
@@ -47,14 +49,14 @@ def assert_all_done(run: Run, remote: FakeRemote, reference: str) -> None:
 def test_a_run_survives_a_crash_on_its_first_steps(
     installation: Installation, remote: FakeRemote, reference: str, point: str
 ) -> None:
-    before = boots(installation)
+    before, asked = boots(installation), installation.asked("thinker")
     process = installation.start_worker(crash_at=point)
     run = installation.start("fault_full", reference=reference)
 
     wait_crash(installation, process, before)
     run.approve()
 
-    assert_all_done(run, remote, reference)
+    assert_all_done(run, remote, reference, asked)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_a_run_survives_a_crash_on_its_first_steps(
 def test_a_run_survives_a_crash_after_an_approval_given_while_nothing_ran(
     installation: Installation, remote: FakeRemote, reference: str, point: str
 ) -> None:
+    asked = installation.asked("thinker")
     installation.start_worker()
     run = installation.start("fault_full", reference=reference)
     run.until_request("ask")
@@ -73,4 +76,4 @@ def test_a_run_survives_a_crash_after_an_approval_given_while_nothing_ran(
     process = installation.start_worker(crash_at=point)
     wait_crash(installation, process, before)
 
-    assert_all_done(run, remote, reference)
+    assert_all_done(run, remote, reference, asked)
