@@ -7,10 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
 
 from apps.approvals.core.states import PENDING, RequestState, Verb
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.services import action_hash
+from apps.runs.core.states import StepStatus, WaitReason
+from apps.runs.models import Step
 from apps.runs.ports import Question
 from apps.workspaces.services import audit
 from mirrorneuron.base.clock import now
@@ -134,6 +137,14 @@ class Desk:
             label="due date",
         )
         return "remind" if action == "escalate" else action
+
+    def missing_requests(self, *, limit: int = 100) -> list[tuple[UUID, str]]:
+        """Steps that wait for a decision nobody is asked for (invariant I2): (run, path)."""
+        asked = ApprovalRequest.objects.filter(
+            run_id=OuterRef("run_id"), step_path=OuterRef("path"), state__in=PENDING
+        )
+        waiting = Step.objects.filter(status=StepStatus.WAITING, reason=WaitReason.APPROVAL)
+        return list(waiting.filter(~Exists(asked)).order_by("id").values_list("run_id", "path")[:limit])
 
 
 def _round_before(run_id: UUID, step_path: str, question: Question) -> dict[str, Any]:

@@ -79,6 +79,12 @@ def request_for(principal: Principal, id: str | UUID) -> ApprovalRequest:
     return request
 
 
+def requests_of_run(run_id: UUID) -> QuerySet[ApprovalRequest]:
+    """Every question of a run the caller was allowed to see, oldest first."""
+    found = ApprovalRequest.objects.filter(run_id=run_id).select_related("run__version", "claimed_by")
+    return found.prefetch_related("decisions").order_by("id")
+
+
 def tally_of(request: ApprovalRequest, people: People | None = None) -> Tally:
     """How far the quorum is: approvals of the current revision, by people who may still decide."""
     persons = (people or People(request.workspace_id)).for_request(request)

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from apps.approvals import selectors
 from apps.approvals.core import edits as edit
@@ -35,13 +35,16 @@ from apps.approvals.views import CLAIM_LASTS, holds_claim
 from apps.ledger import live
 from apps.ledger.core.states import EffectState
 from apps.ledger.models import Effect
-from apps.runs.transact import RunTransaction, locked_run
+from apps.runs.services import locked_run
+from apps.runs.transact import RunTransaction
 from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from apps.workspaces.services import audit
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.safejson import canonical, fingerprint, storable
 
+REPEAT_ORDINAL = 1000
+"""From this ordinal on the engine asks whether an apparent duplicate is meant (`apps.runs.effects`)."""
 NEEDS_REASON = frozenset({Verb.REJECT, Verb.REQUEST_CHANGES})
 
 
@@ -91,7 +94,9 @@ def decide(
     """
     request = selectors.request_for(principal, request_id)
     principal.require(Permission.DECIDE)
-    answer = _Answer(principal, _verb(verb), None if edits == {} else edits, reason.strip(), comment.strip())
+    answer = _Answer(
+        principal, _verb(verb), None if edits == {} else storable(edits), _text(reason), _text(comment)
+    )
     with locked_run(request.run_id) as tx:
         # Read again under the run's lock: every decision and every closing of a request holds it.
         request = selectors.request_for(principal, request_id)
@@ -110,6 +115,10 @@ def decide(
         else:
             _close(tx, request, answer)
     return selectors.request_for(principal, request_id)
+
+
+def _text(given: str) -> str:
+    return str(storable(given.strip()))
 
 
 def _stands(request: ApprovalRequest, answer: _Answer) -> bool:
@@ -175,6 +184,17 @@ def _resume(
     if tx.step(request.step_path).kind == "approval":
         tx.complete_step(request.step_path, output, PORT_OF[answer.verb], tuple(labels))
         return
+    if answer.verb is Verb.REJECT:
+        # What was only intended will never leave.
+        _intended(request, request.action_hash).update(
+            state=EffectState.FAILED,
+            resolution={
+                "outcome": "rejected",
+                "by": answer.principal.label,
+                "reason": answer.reason,
+                "at": now().isoformat(),
+            },
+        )
     tx.wake_step(
         request.step_path,
         memo={
@@ -184,11 +204,13 @@ def _resume(
                 "verb": str(answer.verb),
                 "state": str(request.state),
                 "tool": request.tool,
+                "final": output if answer.verb is Verb.APPROVE else None,
                 "output": output,
                 "reason": answer.reason,
                 "by": answer.principal.label,
                 "at": now().isoformat(),
                 "labels": labels,
+                "duplicate": request.ordinal >= REPEAT_ORDINAL,
             }
         },
     )
@@ -202,18 +224,23 @@ def _revise(request: ApprovalRequest, final: dict[str, Any], changed: list[str],
     request.action_hash = action_hash(request.tool, request.final)
     edited = {name: [f"user:{by.user.id}"] for name in changed if name in final}
     request.labels = {name: kept for name, kept in request.labels.items() if name in final} | edited
-    Effect.objects.filter(
-        run_id=request.run_id,
-        step_path=request.step_path,
-        state=EffectState.INTENT,
-        fingerprint=replaced,
-    ).update(fingerprint=request.action_hash, arguments=request.final)
+    _intended(request, replaced).update(fingerprint=request.action_hash, arguments=request.final)
     _save(
         request,
         revision=request.revision,
         final=request.final,
         action_hash=request.action_hash,
         labels=request.labels,
+    )
+
+
+def _intended(request: ApprovalRequest, fingerprint: str) -> QuerySet[Effect]:
+    """The effect this question is about, while it is only an intent (ENGINE rule 31)."""
+    return Effect.objects.filter(
+        run_id=request.run_id,
+        step_path=request.step_path,
+        state=EffectState.INTENT,
+        fingerprint=fingerprint,
     )
 
 
@@ -230,7 +257,7 @@ def _answered(request: ApprovalRequest, answer: _Answer) -> Any:
     wrong = edit.problems(given, request.answer_schema)
     if wrong:
         raise _invalid("The answer cannot be used as it is.", wrong)
-    return storable(given)
+    return given
 
 
 # --- what is checked ----------------------------------------------------------------------------------------
@@ -385,7 +412,7 @@ def _record(request: ApprovalRequest, answer: _Answer, shown_hash: str) -> Decis
         verb=answer.verb,
         reason=answer.reason,
         comment=answer.comment,
-        edits=storable(answer.edits),
+        edits=answer.edits,
         shown_hash=shown_hash,
         final_hash=request.action_hash,
         revision=request.revision,

@@ -7,61 +7,67 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='ApprovalRequest',
+            name="ApprovalRequest",
             fields=[
-                ('id', models.UUIDField(default=mirrorneuron.base.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('step_path', models.TextField()),
-                ('ordinal', models.IntegerField(default=0)),
-                ('state', models.CharField(default=apps.approvals.core.states.RequestState['OPEN'], max_length=20)),
-                ('revision', models.IntegerField(default=1)),
-                ('title', models.TextField()),
-                ('tool', models.CharField(blank=True, default='', max_length=64)),
-                ('effect_summary', models.TextField(blank=True, default='')),
-                ('proposal', models.JSONField()),
-                ('action_hash', models.CharField(max_length=64)),
-                ('final', models.JSONField(null=True)),
-                ('evidence', models.JSONField(default=list)),
-                ('labels', models.JSONField(default=dict)),
-                ('assign', models.JSONField(default=dict)),
-                ('quorum', models.JSONField(default=list)),
-                ('verbs', models.JSONField(default=list)),
-                ('answer_schema', models.JSONField(null=True)),
-                ('previous', models.JSONField(null=True)),
-                ('feedback', models.TextField(blank=True, default='')),
-                ('round', models.IntegerField(default=1)),
-                ('created_at', models.DateTimeField(default=mirrorneuron.base.clock.now)),
-                ('due_at', models.DateTimeField(null=True)),
-                ('timeout_action', models.CharField(default='pause', max_length=12)),
-                ('claimed_at', models.DateTimeField(null=True)),
-                ('decided_at', models.DateTimeField(null=True)),
-                ('consumed_at', models.DateTimeField(null=True)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=mirrorneuron.base.ids.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("step_path", models.TextField()),
+                ("ordinal", models.IntegerField(default=0)),
+                (
+                    "state",
+                    models.CharField(default=apps.approvals.core.states.RequestState["OPEN"], max_length=20),
+                ),
+                ("revision", models.IntegerField(default=1)),
+                ("title", models.TextField()),
+                ("tool", models.CharField(blank=True, default="", max_length=64)),
+                ("effect_summary", models.TextField(blank=True, default="")),
+                ("proposal", models.JSONField()),
+                ("action_hash", models.CharField(max_length=64)),
+                ("final", models.JSONField(null=True)),
+                ("evidence", models.JSONField(default=list)),
+                ("labels", models.JSONField(default=dict)),
+                ("assign", models.JSONField(default=dict)),
+                ("quorum", models.JSONField(default=list)),
+                ("verbs", models.JSONField(default=list)),
+                ("answer_schema", models.JSONField(null=True)),
+                ("previous", models.JSONField(null=True)),
+                ("feedback", models.TextField(blank=True, default="")),
+                ("round", models.IntegerField(default=1)),
+                ("created_at", models.DateTimeField(default=mirrorneuron.base.clock.now)),
+                ("due_at", models.DateTimeField(null=True)),
+                ("timeout_action", models.CharField(default="pause", max_length=12)),
+                ("claimed_at", models.DateTimeField(null=True)),
+                ("decided_at", models.DateTimeField(null=True)),
+                ("consumed_at", models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Decision',
+            name="Decision",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('at', models.DateTimeField(default=mirrorneuron.base.clock.now)),
-                ('actor_label', models.CharField(max_length=254)),
-                ('verb', models.CharField(max_length=20)),
-                ('reason', models.TextField(blank=True, default='')),
-                ('comment', models.TextField(blank=True, default='')),
-                ('edits', models.JSONField(null=True)),
-                ('shown_hash', models.CharField(max_length=64)),
-                ('final_hash', models.CharField(max_length=64)),
-                ('revision', models.IntegerField()),
-                ('channel', models.CharField(default='web', max_length=12)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("at", models.DateTimeField(default=mirrorneuron.base.clock.now)),
+                ("actor_label", models.CharField(max_length=254)),
+                ("verb", models.CharField(max_length=20)),
+                ("reason", models.TextField(blank=True, default="")),
+                ("comment", models.TextField(blank=True, default="")),
+                ("edits", models.JSONField(null=True)),
+                ("shown_hash", models.CharField(max_length=64)),
+                ("final_hash", models.CharField(max_length=64)),
+                ("revision", models.IntegerField()),
+                ("channel", models.CharField(default="web", max_length=12)),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
     ]

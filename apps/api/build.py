@@ -1,0 +1,127 @@
+"""The API put together: one `NinjaAPI`, one router per resource, one frame around all of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, URLResolver, re_path
+from django.views.decorators.csrf import csrf_exempt
+from ninja import NinjaAPI, Swagger
+from ninja.errors import HttpError
+from ninja.parser import Parser
+
+import mirrorneuron
+from apps.api import doors, idempotency, problems
+from apps.api.auth import Session, Token
+from apps.api.routers import (
+    approvals,
+    blueprints,
+    effects,
+    files,
+    gallery,
+    models,
+    runs,
+    schema,
+    tokens,
+    tools,
+)
+
+DESCRIPTION = """\
+Everything the pages can do. Errors are `application/problem+json` with a stable `code`. Unsafe calls take
+`Idempotency-Key`: a repeat within seven days gets the first answer again. Lists are cursor-paged. In URLs the
+`/` of a step path is written `:`. `MN-Workspace` chooses among the workspaces of a session; a token belongs to
+one.
+"""
+
+
+class StrictParser(Parser):
+    """JSON as RFC 8259 has it: no NaN, no NUL inside strings, no nesting that exhausts the stack."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        if not request.body:
+            return {}
+        try:
+            value = json.loads(request.body, parse_constant=_refuse)
+        except (ValueError, RecursionError) as exc:
+            raise HttpError(400, f"The body is not JSON: {exc}") from exc
+        if b"\\u0000" in request.body and _has_nul(value):
+            raise HttpError(422, "The body contains a NUL character")
+        return value
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON value")
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_has_nul(k) or _has_nul(v) for k, v in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+class MirrorNeuronAPI(NinjaAPI):
+    def get_openapi_schema(self, **kwargs: Any) -> Any:
+        """Problems are announced under their own media type; unsafe calls name their key header."""
+        schema = super().get_openapi_schema(**kwargs)
+        for path in schema["paths"].values():
+            for method, operation in path.items():
+                for status, response in operation["responses"].items():
+                    if int(status) >= 400 and "application/json" in response.get("content", {}):
+                        content = response["content"]
+                        content[problems.CONTENT_TYPE] = content.pop("application/json")
+                if method.upper() in idempotency.UNSAFE:
+                    operation.setdefault("parameters", []).append(_KEY)
+        return schema
+
+
+_KEY = {
+    "in": "header",
+    "name": idempotency.HEADER,
+    "required": False,
+    "description": "Makes repeating the call safe.",
+    "schema": {"type": "string", "maxLength": idempotency.MAX_LENGTH},
+}
+
+
+def build() -> MirrorNeuronAPI:
+    api = MirrorNeuronAPI(
+        title="MirrorNeuron",
+        version=mirrorneuron.__version__,
+        description=DESCRIPTION,
+        urls_namespace="api",
+        auth=[Token(), Session()],
+        docs=Swagger(settings={"persistAuthorization": False, "validatorUrl": None}),
+        parser=StrictParser(),
+    )
+    problems.register(api)
+
+    @api.exception_handler(idempotency.Replay)
+    def replayed(request: HttpRequest, error: idempotency.Replay) -> HttpResponse:
+        return error.response
+
+    for prefix, resource in (
+        ("/blueprints", blueprints),
+        ("/gallery", gallery),
+        ("/runs", runs),
+        ("/approvals", approvals),
+        ("/effects", effects),
+        ("/files", files),
+        ("/tools", tools),
+        ("/models", models),
+        ("/tokens", tokens),
+        ("/schema", schema),
+    ):
+        api.add_router(prefix, resource.router, tags=[prefix.strip("/")])
+    return api
+
+
+def urlpatterns(api: MirrorNeuronAPI) -> list[URLPattern | URLResolver]:
+    """The API's paths, each in its frame, and a problem for everything else below it."""
+    patterns, _, _ = api.urls
+    for pattern in patterns:
+        pattern.callback = doors.framed(pattern.callback)
+    return [*patterns, re_path(r"^.*$", csrf_exempt(problems.unknown_path))]

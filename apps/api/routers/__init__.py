@@ -1,0 +1,1 @@
+"""One file per resource: parse, call one service or selector, render."""

@@ -1,0 +1,349 @@
+"""What the API answers, as types (SPEC section 3).
+
+Times are RFC 3339 in UTC, ids strings, money decimal text in USD.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Json = Any
+"""Any JSON value."""
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True, populate_by_name=True)
+
+
+# --- runs ---------------------------------------------------------------------------------------------------
+
+
+class Waiting(Shape):
+    step: str
+    reason: str
+    """timer | retry | signal | approval | child | slot | effect_in_doubt"""
+    detail: str = ""
+    since: str | None = None
+    until: str | None = None
+
+
+class Run(Shape):
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    blueprint: str
+    version: int | None
+    """Null for an unpublished version (`mn run FILE`)."""
+    workflow_class: str = Field("", alias="class")
+    status: str
+    """queued | running | waiting | paused | cancelling | succeeded | failed | cancelled"""
+    needs_attention: bool
+    waiting_for: list[Waiting]
+    inputs: dict[str, Json]
+    output: Json
+    error: Json
+    cost_usd: str
+    cost_unknown: bool
+    """True when some model's price is unknown; then `cost_usd` is a lower bound."""
+    started_at: str | None
+    ended_at: str | None
+    seq: int
+    """Number of the last event."""
+    trace_id: str
+    labels: dict[str, Json]
+
+
+class Step(Shape):
+    model_config = ConfigDict(extra="allow")
+
+    path: str
+    """Identity within the run; in URLs its `/` is written `:`."""
+    node: str
+    kind: str
+    status: str
+    """blocked | ready | running | waiting | in_doubt | succeeded | failed | cancelled | skipped"""
+    reason: str
+    attempt: int
+    queued_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    due_at: str | None
+    input: Json
+    output: Json
+    error: Json
+    model_calls: int
+    tool_calls: int
+    cost_usd: str
+    kept: bool
+    """True: its result was taken over, not made by this run (a fork)."""
+
+
+class Event(Shape):
+    seq: int
+    """1, 2, 3, … without a gap."""
+    at: str
+    kind: str
+    """Past tense: `step.succeeded`, `effect.committed`, `approval.decided`."""
+    step: str | None
+    attempt: int | None
+    data: dict[str, Json]
+
+
+class Effect(Shape):
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    run: str
+    step: str
+    tool: str
+    effect_class: str = Field(alias="class")
+    """idempotent | keyed | probe | opaque"""
+    state: str
+    """intent | in_flight | committed | in_doubt | failed"""
+    key: str
+    fingerprint: str
+    arguments: Json
+    result: Json
+    attempts: int
+    approved_by: Json
+    sent_at: str | None
+    committed_at: str | None
+    duplicates_blocked: int
+    evidence: list[Json]
+
+
+class Costs(Shape):
+    model_config = ConfigDict(extra="allow")
+
+
+class Explanation(Shape):
+    """Why a run is where it is, and what is next."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: str
+
+
+class Consequences(Shape):
+    """What the call does, or with `?preview=true` would do."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Export(Shape):
+    """Everything about one run in one document."""
+
+    run: Run
+    blueprint: Json
+    source: str
+    steps: list[Step]
+    events: list[Event]
+    effects: list[Effect]
+    approvals: list[Json]
+    costs: Json
+
+
+class Signal(Shape):
+    model_config = ConfigDict(extra="allow")
+
+
+# --- blueprints ---------------------------------------------------------------------------------------------
+
+
+class BlueprintProblem(Shape):
+    path: str
+    line: int | None
+    level: Literal["error", "warning"]
+    code: str
+    message: str
+    fix: str
+
+
+class Validation(Shape):
+    valid: bool
+    problems: list[BlueprintProblem]
+
+
+class Blueprint(Shape):
+    id: str
+    name: str
+    title: str
+    workflow_class: str = Field(alias="class")
+    summary: str
+    latest_version: int | None
+    origin: Json
+    """{gallery, hash} when installed from the gallery."""
+    created_at: str
+    archived: bool
+
+
+class VersionHead(Shape):
+    id: str
+    blueprint: str
+    version: int | None
+    content_hash: str
+    notes: str
+    created_at: str
+    created_by: str | None
+
+
+class Version(VersionHead):
+    document: dict[str, Json]
+    source: str
+    """The text as written, comments included."""
+
+
+class GalleryItem(Shape):
+    name: str
+    title: str
+    workflow_class: str = Field(alias="class")
+    summary: str
+    tags: list[str]
+    content_hash: str
+    readme: str
+    samples: dict[str, Json]
+    manifest: dict[str, Json]
+    """What it reads and writes, which approvals and connections it needs, in words."""
+
+
+# --- approvals ----------------------------------------------------------------------------------------------
+
+
+class QuorumRule(Shape):
+    count: int
+    of: str
+    """Name of a group; empty means anybody who may decide."""
+    have: int
+    met: bool
+
+
+class Decision(Shape):
+    at: str
+    by: str
+    verb: str
+    reason: str
+    comment: str
+    edits: Json
+    revision: int
+    shown_hash: str
+    final_hash: str
+    channel: str
+
+
+class Approval(Shape):
+    id: str
+    run: str
+    blueprint: str
+    version: int | None
+    step: str
+    state: str
+    """One of `apps.approvals.core.states.RequestState`."""
+    revision: int
+    """Send it as `If-Match` with the decision."""
+    title: str
+    tool: str
+    effect: str
+    """What will happen if approved, one sentence."""
+    proposal: dict[str, Json]
+    arguments: dict[str, Json]
+    """The action as it stands: the proposal with the edits so far."""
+    final: dict[str, Json] | None
+    action_hash: str
+    evidence: list[Json]
+    labels: dict[str, list[str]]
+    """Where each argument came from."""
+    assign: dict[str, Json]
+    quorum: list[QuorumRule]
+    verbs: list[str]
+    answer_schema: dict[str, Json] | None
+    round: int
+    previous: dict[str, Json] | None
+    """The proposal of the round before."""
+    feedback: str
+    created_at: str
+    due_at: str | None
+    overdue: bool
+    timeout_action: str
+    claimed_by: str | None
+    claimed_until: str | None
+    decided_at: str | None
+    decisions: list[Decision]
+
+
+class ApprovalCard(Approval):
+    """One request with what a card shows besides."""
+
+    fields: list[Json]
+    diff: list[Json]
+    """What changed since the round before."""
+    edited: list[Json]
+    """What changed since the proposal."""
+    leads_to: dict[str, list[str]]
+    may_decide: bool
+    why_not: str
+
+
+# --- the rest -----------------------------------------------------------------------------------------------
+
+
+class File(Shape):
+    id: str
+    name: str
+    sha256: str
+    media_type: str
+    size: int
+
+
+class Tool(Shape):
+    name: str
+    description: str
+    permission: str
+    parameters: dict[str, Json]
+    output: dict[str, Json] | None
+    effect: str
+    """read | idempotent | keyed | probe | opaque"""
+    sinks: list[str]
+    actions: list[str]
+    open_world: bool
+    reversible: bool
+
+
+class Model(Shape):
+    provider: str
+    ready: bool
+    """False: a key or an address is missing; `detail` says which."""
+    detail: str
+    models: list[str]
+    """Models known by name; others may work."""
+
+
+class Token(Shape):
+    id: str
+    name: str
+    prefix: str
+    """First characters, to recognise it."""
+    user: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    revoked_at: str | None
+
+
+class NewToken(Token):
+    secret: str
+    """Shown this once; only its digest is stored."""
+
+
+class Health(Shape):
+    status: str
+    version: str
+    boot: str
+    """Random id of this process."""
+
+
+class Readiness(Shape):
+    status: str
+    checks: dict[str, str]
