@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
 from mirrorneuron.base.clock import now
@@ -48,6 +50,22 @@ class Version(models.Model):
             models.UniqueConstraint(fields=["blueprint", "number"], name="one_version_number"),
             models.UniqueConstraint(fields=["blueprint", "content_hash"], name="one_version_content"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.blueprint.name}@{self.number if self.number is not None else 'unpublished'}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert only: runs are pinned to versions, so a stored one never changes."""
+        if not self._state.adding:
+            raise TypeError("A version never changes once stored; store another one.")
+        super().save(*args, **kwargs)
+
+    def give_number(self, number: int, notes: str = "") -> None:
+        """Publish an unpublished version: the one change a version knows, once."""
+        changed = Version.objects.filter(pk=self.pk, number=None).update(number=number, notes=notes)
+        if changed != 1:
+            raise TypeError("A published version keeps its number.")
+        self.number, self.notes = number, notes
 
 
 class GalleryItem(models.Model):

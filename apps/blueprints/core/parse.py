@@ -23,6 +23,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.scalarstring import LiteralScalarString
 
 from apps.blueprints.core.problems import Path, Problem, path_parts, path_text, shown
 
@@ -470,6 +471,8 @@ def _styled(value: Any) -> Any:
         if _is_small(value, 80):
             items.fa.set_flow_style()
         return items
+    if isinstance(value, str) and "\n" in value:
+        return LiteralScalarString(value)
     return value
 
 

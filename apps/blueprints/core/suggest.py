@@ -13,8 +13,8 @@ MOST_LISTED = 8
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`; None when nothing is close.
 
-    Case, `-`, `_` and spaces do not count, so `maxRounds` finds `max_rounds`. Equal likeness is settled by the
-    alphabet, so that the same mistake gets the same advice everywhere.
+    Case, `-`, `_` and spaces do not count, so `maxRounds` finds `max_rounds`. Equal likeness is settled by
+    the alphabet, so that the same mistake gets the same advice everywhere.
     """
     wanted = _plain(name[:100])
     if not wanted:
@@ -24,30 +24,29 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         plain = _plain(candidate)
         if plain == wanted:
             return candidate
-        longest = max(len(plain), len(wanted))
         if not plain or 2 * min(len(plain), len(wanted)) < CLOSE_ENOUGH * (len(plain) + len(wanted)):
-            # What a prefix says counts although the lengths differ: `fn` finds nothing, `desc` finds `description`.
+            # A beginning counts although the lengths differ: `desc` finds `description`.
             if len(wanted) >= 3 and plain.startswith(wanted) and best < 0.61:
                 best, found = 0.61, candidate
             continue
         matcher = SequenceMatcher(None, wanted, plain, autojunk=False)
-        if longest and matcher.real_quick_ratio() > best and matcher.quick_ratio() > best:
+        if matcher.real_quick_ratio() > best and matcher.quick_ratio() > best:
             ratio = matcher.ratio()
             if ratio > best:
                 best, found = ratio, candidate
     return found
 
 
-def instead(name: str, known: Iterable[str], *, one_of: str = "one of") -> str:
+def instead(name: str, known: Iterable[str], *, one_of: str = "one of", otherwise: str = "") -> str:
     """A fix in words: `write "prompt"` when one name is near, otherwise the list of what there is.
 
-    Empty when there is nothing to choose from.
+    otherwise: what to say when there is nothing to choose from.
     """
     names = sorted(set(known))
     near = nearest(name, names)
     if near is not None:
         return f'write "{near}"'
-    return f"write {one_of} {listed(names)}" if names else ""
+    return f"write {one_of} {listed(names)}" if names else otherwise
 
 
 def listed(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from apps.blueprints.core.problems import Path, shown
 from apps.blueprints.core.rules.case import Case
 from apps.blueprints.core.rules.names import Scope, check_condition, check_template
 from apps.blueprints.core.rules.nodes import check_one
-from apps.blueprints.core.rules.tools import report_schema
+from apps.blueprints.core.rules.tools import report_schema, unknown_tool_fix
 from apps.blueprints.core.schemas import check, misfits, types, words
 from apps.blueprints.core.suggest import instead, nearest
 from apps.blueprints.core.tools import ToolSpec
@@ -43,7 +43,7 @@ def check_contract(case: Case) -> None:
         if name not in case.tools and name not in case.names("tools"):
             case.warning(
                 ("contract", "tool_limits", name), "unknown_tool", f"There is no tool {shown(name)} to limit.",
-                _cap(instead(name, case.tools, one_of="one of the tools")) + ".",
+                _cap(unknown_tool_fix(case, name)) + ".",
             )  # fmt: skip
 
 
@@ -125,10 +125,9 @@ def _check_boundaries(case: Case) -> None:
         if name in boundaries.allowed_tools[:index]:
             case.warning(path, "named_twice", f"{shown(name)} stands twice.", "Remove one of them.")
         if name not in case.tools and name not in case.names("tools"):
-            hint = instead(name, case.tools, one_of="one of the tools")
             case.warning(
                 path, "unknown_tool", f"The contract allows {shown(name)}, but there is no such tool.",
-                (_cap(hint) + ", declare it under tools, or remove it.") if hint else "Declare it under tools, or remove it.",
+                f"{_cap(unknown_tool_fix(case, name))}, or remove it.",
             )  # fmt: skip
     for index, action in enumerate(boundaries.forbidden_actions):
         _check_forbidden(case, action, ("contract", "boundaries", "forbidden_actions", index))

@@ -25,6 +25,8 @@ class Scope:
     """The node it belongs to, for pictures."""
     before: int | None = None
     """Mask of the nodes that can have run by then; None when any can."""
+    given: frozenset[tuple[str, ...]] = frozenset()
+    """Paths that are known to be there, because a condition has asked."""
     only: Callable[[tuple[str, ...]], str | None] | None = None
     """Says in words what is wrong with a path under a name of its own; None when nothing is."""
 
@@ -73,10 +75,18 @@ def check_expression(case: Case, source: str, path: Path, scope: Scope) -> Expre
     except ExpressionError as error:
         _unreadable(case, path, error, scope)
         return None
-    guards = guarded_paths(expression)
+    guards = guarded_paths(expression) | scope.given
     for reference in sorted(expression.references):
         _check_reference(case, tuple(reference.split(".")), path, scope, guards)
     return expression
+
+
+def guards_of(source: str) -> frozenset[tuple[str, ...]]:
+    """What a condition makes sure of; nothing when it cannot be read."""
+    try:
+        return guarded_paths(compile_expression(source)) if source else frozenset()
+    except ExpressionError:
+        return frozenset()
 
 
 def _unreadable(case: Case, path: Path, error: ExpressionError, scope: Scope) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 from apps.blueprints.core.document import Check, Node
 from apps.blueprints.core.durations import parse_duration
 from apps.blueprints.core.expression_types import type_of_template
-from apps.blueprints.core.expressions import ExpressionError, is_template, references
+from apps.blueprints.core.expressions import is_template
 from apps.blueprints.core.kinds import RUNNABLE, fields
 from apps.blueprints.core.problems import Path, shown
 from apps.blueprints.core.rules.case import Case
-from apps.blueprints.core.rules.names import IN_NODES, Scope, check_condition, check_expression, check_template
+from apps.blueprints.core.rules.names import IN_NODES, Scope, check_condition, check_expression, check_template, guards_of
 from apps.blueprints.core.rules.tools import check_arguments, check_call, check_model, check_use, report_schema
 from apps.blueprints.core.schemas import types, words
 from apps.blueprints.core.suggest import instead
@@ -28,7 +28,7 @@ def check_nodes(case: Case) -> None:
     for path, node in case.nodes():
         if node.kind not in RUNNABLE or case.shape.index[node.id] != path[-1]:
             continue
-        scope = Scope(IN_NODES, node.id, case.shape.ever_before[node.id])
+        scope = Scope(IN_NODES, node.id, case.shape.ever_before[node.id], guards_of(node.when))
         if node.with_ is not None:
             scope = replace(scope, names=scope.names | {"args"})
         _check_fields(case, node, path)
@@ -380,10 +380,3 @@ _BY_KIND: dict[str, Callable[[Case, Node, Path, Scope], None]] = {
     "timer": _timer,
 }
 
-
-def reads(template: Any) -> frozenset[str]:
-    """What a template reads; nothing when it cannot be read."""
-    try:
-        return references(template)
-    except ExpressionError:
-        return frozenset()

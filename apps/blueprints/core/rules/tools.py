@@ -34,7 +34,9 @@ def check_tools(case: Case) -> None:
             check_use(case, tool_name, (*path, "tools", index))
         check_template(case, agent.instructions, (*path, "instructions"), Scope(_IN_AGENTS))
         for index, seen in enumerate(agent.sees):
-            check_expression(case, seen, (*path, "sees", index), Scope(_IN_AGENTS))
+            # What is not there is simply not seen, so an optional input needs no care.
+            seen_scope = Scope(_IN_AGENTS, given=frozenset([tuple(seen.strip().split("."))]))
+            check_expression(case, seen, (*path, "sees", index), seen_scope)
     for name, model in case.document.models.items():
         _check_choice(case, name, model.use, model.fallback)
 
@@ -52,8 +54,7 @@ def check_use(case: Case, name: str, path: Path, *, node: str = "") -> ToolSpec 
             path,
             "unknown_tool",
             f"There is no tool {shown(name)}.",
-            _cap(instead(name, case.tools, one_of="one of the tools") or "declare it under tools")
-            + ", or declare it under tools.",
+            _cap(unknown_tool_fix(case, name)) + ".",
             node=node,
         )
         return None
@@ -82,6 +83,11 @@ def _always_forbidden(case: Case) -> set[str]:
         for action in case.document.contract.boundaries.forbidden_actions
         if isinstance(action, str) or not action.when
     }
+
+
+def unknown_tool_fix(case: Case, name: str) -> str:
+    hint = instead(name, case.tools, one_of="one of the tools")
+    return f"{hint}, or declare it under tools" if hint else "declare it under tools"
 
 
 def check_arguments(
@@ -134,7 +140,7 @@ def check_call(case: Case, call: ToolCall, path: Path, scope: Scope, *, must_be_
         if spec is None and call.tool not in case.names("tools"):
             case.error(
                 (*path, "tool"), "unknown_tool", f"There is no tool {shown(call.tool)}.",
-                _cap(instead(call.tool, case.tools, one_of="one of the tools") or "declare it under tools") + ".",
+                _cap(unknown_tool_fix(case, call.tool)) + ".",
             )  # fmt: skip
     check_template(case, call.with_, (*path, "with"), scope)
     if spec is not None:

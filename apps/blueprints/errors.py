@@ -1,0 +1,65 @@
+"""Errors of blueprints.
+
+MirrorNeuronError
+├── BlueprintInvalid    (InvalidInput)  carries every problem found; nothing was stored
+├── BlueprintNotFound   (NotFound)      no blueprint or gallery item of this name for this person
+├── VersionNotFound     (NotFound)      the blueprint has no such version
+├── NameMismatch        (InvalidInput)  the text names another blueprint than the one being published
+├── NameTaken           (Conflict)      the name belongs to another blueprint of the workspace
+└── BlueprintArchived   (Conflict)      archived; it starts and publishes nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from apps.blueprints.core.problems import Problem
+from mirrorneuron.base.errors import Conflict, InvalidInput, NotFound
+
+
+class BlueprintInvalid(InvalidInput):
+    """problems: everything found, warnings included, in the order of the text."""
+
+    code = "blueprint_invalid"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        errors = [p for p in self.problems if p.level == "error"]
+        first = errors[0] if errors else self.problems[0]
+        place = f"line {first.line}: " if first.line else ""
+        count = "one error" if len(errors) == 1 else f"{len(errors)} errors"
+        fields: dict[str, str] = {}
+        for problem in errors:
+            known = fields.get(problem.path)
+            fields[problem.path] = f"{known} {problem.message}" if known else problem.message
+        super().__init__(
+            f"The blueprint has {count}; nothing was stored. The first is in {place}{first.message}"
+            if place
+            else f"The blueprint has {count}; nothing was stored. The first: {first.message}",
+            fields=fields,
+            next=first.fix if len(errors) == 1 else "Correct them all; `mn blueprint validate` lists each with its fix.",
+        )
+
+    def problems_json(self) -> list[dict[str, Any]]:
+        return [problem.as_json() for problem in self.problems]
+
+
+class BlueprintNotFound(NotFound):
+    code = "blueprint_not_found"
+
+
+class VersionNotFound(NotFound):
+    code = "version_not_found"
+
+
+class NameMismatch(InvalidInput):
+    code = "name_mismatch"
+
+
+class NameTaken(Conflict):
+    code = "name_taken"
+
+
+class BlueprintArchived(Conflict):
+    code = "blueprint_archived"
