@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import available_timezones
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -163,6 +164,24 @@ def _place(principal: Principal | None, workspace: Workspace | None) -> Workspac
     if principal is not None and place.id != principal.workspace.id:
         raise WorkspaceNotFound(f"There is no workspace {place.slug!r} for {principal.label}.")
     return place
+
+
+def set_time_zone(user: User, name: str) -> None:
+    """Show a person's times in this zone. Raises InvalidInput for a name that is no IANA zone."""
+    if name not in available_timezones():
+        raise InvalidInput(
+            f"{name!r} is not a time zone.",
+            fields={"time_zone": "Choose one such as Europe/Berlin."},
+            next="Choose one from the list.",
+        )
+    User.objects.filter(id=user.id).update(time_zone=name)
+    user.time_zone = name
+
+
+def adopt_time_zone(user: User, name: str) -> None:
+    """Take the browser's zone for somebody who has not chosen one; what is no zone is left out."""
+    if user.time_zone in ("", "UTC") and name != user.time_zone and name in available_timezones():
+        set_time_zone(user, name)
 
 
 # --- signing in -------------------------------------------------------------------------------------------

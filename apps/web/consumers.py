@@ -1,0 +1,224 @@
+"""Live pages: a hint wakes the pump, the pump reads what follows its last seq, the page gets what changed.
+
+The channel layer carries no content and may lose anything. The cursor makes it lossless: a page that
+reconnects says which seq it has seen. Without hints the pump looks by itself, often while a run is busy and
+seldom while it waits; once a look found something no hint had told of, it looks every quarter second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+from urllib.parse import parse_qs
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from apps.approvals import selectors as approvals
+from apps.ledger.live import inbox_group, run_group
+from apps.runs import selectors as runs
+from apps.runs.core.states import RUN_ENDED, RunStatus
+from apps.runs.views import event_view
+from apps.web.middleware import zone_of
+from apps.web.run_page import LIVE, RunPage
+from apps.workspaces import access, selectors
+from apps.workspaces.access import Principal
+from mirrorneuron.base.errors import MirrorNeuronError, NotFound
+from mirrorneuron.base.ids import as_uuid
+from mirrorneuron.base.logs import logger
+
+log = logger(__name__)
+
+GONE = 4404
+SIGNED_OUT = 4401
+COALESCE_SECONDS = 0.08
+BATCH = 200
+BUSY_SECONDS = 1.0
+CALM_SECONDS = 5.0
+ENDED_SECONDS = 30.0
+UNTOLD_SECONDS = 0.25
+UNTOLD_LASTS = 60.0
+
+
+class LivePage(AsyncWebsocketConsumer):
+    """What both sockets share: rights at the door, one group, one pump."""
+
+    groups: list[str] = []
+
+    async def connect(self) -> None:
+        # Accepted before it is refused: a browser only learns the code of a socket that was open.
+        await self.accept()
+        user = self.scope.get("user")
+        if user is None or not user.is_authenticated:
+            await self.close(code=SIGNED_OUT)
+            return
+        try:
+            group = await database_sync_to_async(self.open)()
+        except MirrorNeuronError:
+            await self.close(code=GONE)
+            return
+        self.awake = asyncio.Event()
+        self.told = False
+        self.untold_until = 0.0
+        self.group = group
+        await self.channel_layer.group_add(group, self.channel_name)
+        self.awake.set()
+        self.pumping = asyncio.create_task(self._pump())
+
+    async def disconnect(self, code: int) -> None:
+        if hasattr(self, "group"):
+            await self.channel_layer.group_discard(self.group, self.channel_name)
+        if hasattr(self, "pumping"):
+            self.pumping.cancel()
+
+    async def hint(self, event: dict[str, Any]) -> None:
+        self.told = True
+        self.awake.set()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Pages say nothing here; everything a person does is a POST."""
+
+    async def _pump(self) -> None:
+        try:
+            while True:
+                try:
+                    await asyncio.wait_for(self.awake.wait(), self.patience)
+                except TimeoutError:
+                    self.told = False
+                self.awake.clear()
+                found = await self.push()
+                if found and not self.told:
+                    self.untold_until = time.monotonic() + UNTOLD_LASTS
+                self.told = False
+                await asyncio.sleep(COALESCE_SECONDS)
+        except asyncio.CancelledError:
+            raise
+        except NotFound:
+            await self.close(code=GONE)
+        except Exception as error:
+            log.exception("live.failed", error=str(error))
+            await self.close(code=1011)
+
+    @property
+    def patience(self) -> float:
+        """Seconds until a look without a hint."""
+        return UNTOLD_SECONDS if time.monotonic() < self.untold_until else self.calm
+
+    calm = CALM_SECONDS
+
+    def open(self) -> str:
+        """Check the rights and say which group to follow. Raises MirrorNeuronError for a stranger."""
+        raise NotImplementedError
+
+    async def push(self) -> bool:
+        """Send what is new; True when there was something."""
+        raise NotImplementedError
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        return parse_qs(self.scope["query_string"].decode())
+
+
+class RunSocket(LivePage):
+    """`/ws/runs/<id>?after=SEQ`: fragments of the run page, with `format=json` events, one a message."""
+
+    principal: Principal
+
+    def open(self) -> str:
+        run_id = self.scope["url_route"]["kwargs"]["run_id"]
+        self.run_id = run_id
+        self.principal, run = _in_workspaces(self.scope["user"], run_id)
+        after = self.query.get("after", ["0"])[0]
+        self.cursor = min(int(after), run.seq) if after.isdigit() else 0
+        self.as_json = self.query.get("format", [""])[0] == "json"
+        self.sent: dict[str, str] = {}
+        return run_group(run.id)
+
+    async def push(self) -> bool:
+        messages = await database_sync_to_async(self._news)()
+        for message in messages:
+            await self.send(text_data=message)
+        return bool(messages)
+
+    def _news(self) -> list[str]:
+        run = runs.run_for(self.principal, self.run_id)
+        self.calm = (
+            ENDED_SECONDS
+            if run.status in RUN_ENDED
+            else BUSY_SECONDS
+            if run.status in (RunStatus.RUNNING, RunStatus.QUEUED, RunStatus.CANCELLING)
+            else CALM_SECONDS
+        )
+        if run.seq <= self.cursor:
+            return []
+        if self.as_json:
+            entries = runs.events_after(run, self.cursor, limit=BATCH)
+            if entries:
+                self.cursor = entries[-1].seq
+            if len(entries) == BATCH:
+                self.awake.set()
+            return [json.dumps(event_view(entry)) for entry in entries]
+        with timezone.override(zone_of(self.principal.user.time_zone)):
+            return [self._fragments(RunPage(self.principal, run))]
+
+    def _fragments(self, shown: RunPage) -> str:
+        news = shown.events_after(self.cursor)
+        drawn = shown.fragments(LIVE)
+        parts = [html for name, html in drawn.items() if self.sent.get(name) != html]
+        self.sent = drawn
+        context = {**shown.context(), "events": news}
+        parts.append(render_to_string("runs/_events.html", context))
+        # The cursor goes last: a page that dies in between asks for this batch again.
+        parts.append(render_to_string("runs/_live.html", context))
+        self.cursor = max([self.cursor, *(event["seq"] for event in news)])
+        return "".join(parts)
+
+
+class InboxSocket(LivePage):
+    """`/ws/inbox`: the count in the rail; with `list=open` the list too, `current` marked in it."""
+
+    principal: Principal
+
+    def open(self) -> str:
+        user = self.scope["user"]
+        mine = list(selectors.workspaces_for(user))
+        chosen = (self.scope.get("session") or {}).get("workspace")
+        workspace = next((w for w in mine if str(w.id) == chosen), mine[0] if mine else None)
+        if workspace is None:
+            raise NotFound("No workspace.")
+        self.principal = access.principal_for(user, workspace, "web")
+        self.sent = ""
+        self.with_list = "list" in self.query
+        self.current = as_uuid(self.query.get("current", [""])[0])
+        return inbox_group(workspace.id)
+
+    async def push(self) -> bool:
+        html = await database_sync_to_async(self._drawn)()
+        if html == self.sent:
+            return False
+        first, self.sent = not self.sent, html
+        await self.send(text_data=html)
+        return not first
+
+    def _drawn(self) -> str:
+        with timezone.override(zone_of(self.principal.user.time_zone)):
+            if not self.with_list:
+                count = approvals.inbox_count(self.principal)
+                return render_to_string("inbox/_live.html", {"count": count, "oob": True})
+            rows = list(approvals.requests_for(self.principal))
+            context = {"rows": rows, "count": len(rows), "with_list": True, "current": self.current}
+            return render_to_string("inbox/_live.html", context | {"oob": True})
+
+
+def _in_workspaces(user: Any, run_id: Any) -> tuple[Principal, Any]:
+    for workspace in selectors.workspaces_for(user):
+        principal = access.principal_for(user, workspace, "web")
+        try:
+            return principal, runs.run_for(principal, run_id)
+        except NotFound:
+            continue
+    raise NotFound(f"There is no run {run_id}.")

@@ -1,0 +1,1 @@
+"""How things are said and drawn on the pages: words, shapes, bars. Plain Python."""

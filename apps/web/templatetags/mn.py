@@ -1,0 +1,189 @@
+"""Template tags of the pages: icons, states, times, money and values."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from apps.web.core import words
+from apps.web.core.icons import ICONS
+from mirrorneuron.base.clock import now
+
+register = template.Library()
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """A 16-pixel drawing, hidden from screen readers: words stand beside it."""
+    return format_html(
+        '<svg class="icon" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{}</svg>',
+        mark_safe(ICONS[name]),  # noqa: S308 - constants above
+    )
+
+
+@register.simple_tag
+def state(of: str, value: str, reason: str = "") -> SafeString:
+    """A pill with shape and word: `{% state "run" run.status %}`."""
+    seen = words.look(of, value, reason or "")
+    return format_html(
+        '<span class="pill tone-{}" data-state="{}">{}<span>{}</span></span>',
+        seen.tone,
+        value,
+        icon(seen.icon),
+        seen.word,
+    )
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, str):
+        value = parse_datetime(value)
+    return value if isinstance(value, datetime) else None
+
+
+@register.simple_tag
+def when(value: Any, form: str = "full") -> SafeString | str:
+    """A time in the reader's zone. form: `full` (21 Nov 2026, 10:15), `clock` (10:15:03), `ago`."""
+    moment = _moment(value)
+    if moment is None:
+        return ""
+    local = timezone.localtime(moment)
+    full = f"{local.day} {local:%b %Y, %H:%M}"
+    text = {
+        "full": full,
+        "clock": f"{local:%H:%M:%S}",
+        "ago": words.since(moment, now()),
+        "due": f"in {words.span((moment - now()).total_seconds())}" if moment > now() else "overdue",
+    }[form]
+    return format_html(
+        '<time datetime="{}" title="{} {}"{}>{}</time>',
+        moment.isoformat(),
+        full,
+        local.tzname() or "",
+        format_html(' data-tick="{}"', form) if form in ("ago", "due") else "",
+        text,
+    )
+
+
+@register.filter
+def span(seconds: Any) -> str:
+    return words.span(float(seconds)) if seconds is not None else ""
+
+
+@register.simple_tag
+def took(start: Any, end: Any = None) -> SafeString | str:
+    """The time between two moments; ticks on in the browser while there is no end."""
+    first, last = _moment(start), _moment(end)
+    if first is None:
+        return ""
+    text = words.span(((last or now()) - first).total_seconds())
+    if last:
+        return text
+    return format_html('<span data-tick="span" data-since="{}">{}</span>', first.isoformat(), text)
+
+
+@register.filter
+def money(microusd: Any) -> str:
+    return words.usd(microusd)
+
+
+@register.filter
+def usd(text: Any) -> str:
+    """A decimal string of dollars, as the API gives it, for a person."""
+    if text in (None, ""):
+        return "unknown"
+    return words.usd(round(float(text) * 1_000_000))
+
+
+@register.filter
+def humanise(name: str) -> str:
+    return words.humanise(str(name))
+
+
+@register.filter
+def kind_word(kind: str) -> str:
+    return words.KIND_WORDS.get(kind, words.humanise(kind))
+
+
+@register.filter
+def pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+@register.filter
+def url_path(step_path: str) -> str:
+    """A step path as it stands in URLs: `/` becomes `:` (SPEC section 3)."""
+    return step_path.replace("/", ":")
+
+
+@register.filter
+def size(count: Any) -> str:
+    """Bytes for a person."""
+    number = float(count or 0)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1000
+    return ""
+
+
+@register.simple_tag
+def counted(count: int, one: str, many: str = "") -> str:
+    return words.plural(count, one, many)
+
+
+@register.simple_tag
+def value(found: Any) -> SafeString:
+    """A JSON value for reading: names and values, lists, paragraphs; bounded in depth and length."""
+    return _value(found, 0)
+
+
+MOST = 40
+LONGEST = 6_000
+
+
+def _value(found: Any, depth: int) -> SafeString:
+    if found is None:
+        return mark_safe('<span class="nothing">nothing</span>')
+    if isinstance(found, bool):
+        return mark_safe("yes") if found else mark_safe("no")
+    if isinstance(found, (int, float)):
+        return format_html('<span class="number">{}</span>', found)
+    if isinstance(found, str):
+        text = found if len(found) <= LONGEST else found[:LONGEST] + "…"
+        if not text:
+            return mark_safe('<span class="nothing">empty</span>')
+        is_long = "\n" in text or len(text) > 90
+        return format_html('<span class="{}">{}</span>', "prose" if is_long else "text", text)
+    if depth >= 5:
+        return format_html("<code>{}</code>", json.dumps(found, ensure_ascii=False, default=str)[:400])
+    if isinstance(found, dict):
+        if {"id", "name", "sha256", "size"} <= set(found):
+            name, weight = found["name"], size(found["size"])
+            return format_html('{} {} <span class="quiet">{}</span>', icon("file"), name, weight)
+        if not found:
+            return mark_safe('<span class="nothing">empty</span>')
+        rows = format_html_join(
+            "",
+            "<div><dt>{}</dt><dd>{}</dd></div>",
+            ((words.humanise(str(k)), _value(v, depth + 1)) for k, v in list(found.items())[:MOST]),
+        )
+        return format_html('<dl class="pairs">{}{}</dl>', rows, _more(len(found), "div"))
+    if isinstance(found, (list, tuple)):
+        if not found:
+            return mark_safe('<span class="nothing">none</span>')
+        rows = format_html_join("", "<li>{}</li>", ((_value(v, depth + 1),) for v in list(found)[:MOST]))
+        return format_html('<ul class="items">{}{}</ul>', rows, _more(len(found)))
+    return format_html("{}", str(found))
+
+
+def _more(count: int, tag: str = "li") -> SafeString | str:
+    if count <= MOST:
+        return ""
+    return format_html(f'<{tag} class="quiet">and {{}} more</{tag}>', count - MOST)

@@ -1,0 +1,34 @@
+"""Addresses of the pages."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from apps.web.views import blueprints, gallery, home, inbox, runs, settings, sign_in
+
+app_name = "web"
+urlpatterns = [
+    path("", home.start, name="home"),
+    path("sign-in", sign_in.form, name="sign-in"),
+    path("sign-in/<str:secret>", sign_in.link, name="sign-in-link"),
+    path("sign-out", sign_in.out, name="sign-out"),
+    path("inbox", inbox.index, name="inbox"),
+    path("inbox/<uuid:request_id>", inbox.item, name="inbox-item"),
+    path("inbox/<uuid:request_id>/decision", inbox.decide, name="inbox-decide"),
+    path("runs", runs.index, name="runs"),
+    path("runs/<uuid:run_id>", runs.detail, name="runs-detail"),
+    path("runs/<uuid:run_id>/kill-worker", runs.kill_worker, name="runs-kill-worker"),
+    path("runs/<uuid:run_id>/effects/<uuid:effect_id>", runs.effect, name="runs-effect"),
+    path("runs/<uuid:run_id>/<str:verb>", runs.control, name="runs-control"),
+    path("blueprints", blueprints.index, name="blueprints"),
+    path("blueprints/<str:name>", blueprints.item, name="blueprints-item"),
+    path("blueprints/<str:name>/run", blueprints.run, name="blueprints-run"),
+    path("gallery", gallery.index, name="gallery"),
+    path("gallery/<str:name>", gallery.item, name="gallery-item"),
+    path("gallery/<str:name>/run", gallery.run, name="gallery-run"),
+    path("gallery/<str:name>/run-own", gallery.run_own, name="gallery-run-own"),
+    path("settings", settings.index, name="settings"),
+    path("settings/time-zone", settings.time_zone, name="settings-time-zone"),
+    path("settings/tokens", settings.create_token, name="settings-tokens"),
+    path("settings/tokens/<uuid:token_id>/revoke", settings.revoke_token, name="settings-revoke"),
+]

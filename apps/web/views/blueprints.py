@@ -1,0 +1,90 @@
+"""The blueprints of a workspace: their versions, what they do, and running them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from apps.blueprints import selectors as blueprints
+from apps.blueprints import services as blueprint_services
+from apps.runs import services as runs
+from apps.web import pictures
+from apps.web.cards import Record, card_of, contract_of, outline_of, records
+from apps.web.forms import Submission, input_fields, read_inputs
+from apps.web.views.doors import page, principal_of
+from mirrorneuron.base.errors import InvalidInput, NotFound
+
+
+@require_safe
+def index(request: HttpRequest) -> HttpResponse:
+    principal = principal_of(request)
+    so_far = records(principal)
+    found = blueprints.blueprints_for(principal)
+    rows = [{"blueprint": one, "record": so_far.get(one.name, Record())} for one in found]
+    return page(request, "blueprints/list.html", {"rows": rows})
+
+
+@require_safe
+def item(request: HttpRequest, name: str) -> HttpResponse:
+    return _detail(request, name, _number(request.GET.get("version", "")))
+
+
+@require_POST
+def run(request: HttpRequest, name: str) -> HttpResponse:
+    principal = principal_of(request)
+    number = _number(request.POST.get("version", ""))
+    version = blueprint_services.version_for_run(principal, f"{name}@{number}" if number else name)
+    given = read_inputs(request, principal, blueprints.document_of(version).contract.inputs)
+    if given.errors:
+        return _detail(request, name, number, given, status=422)
+    try:
+        started = runs.start_run(
+            principal, version, given.values, idempotency_key=request.POST.get("key") or None
+        )
+    except InvalidInput as wrong:
+        kept = Submission(given.values, wrong.fields, given.kept)
+        return _detail(request, name, number, kept, str(wrong), 422)
+    return redirect("web:runs-detail", started.id)
+
+
+def _detail(
+    request: HttpRequest,
+    name: str,
+    number: int | None,
+    given: Submission | None = None,
+    problem: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    principal = principal_of(request)
+    blueprint = blueprints.blueprint_for(principal, name)
+    version = blueprints.version_for(principal, name, number)
+    document = blueprints.document_of(version)
+    card = card_of(blueprint, document, records(principal).get(name, Record()))
+    context: dict[str, Any] = {
+        "blueprint": blueprint,
+        "version": version,
+        "versions": blueprint.versions.filter(number__isnull=False).order_by("-number"),
+        "card": card,
+        "key": card.key,
+        "picture": pictures.plain_picture(document, blueprints.tools_of(document)),
+        "contract": contract_of(document),
+        "outline": outline_of(document),
+        "problems": blueprint_services.check_source(version.source).problems,
+        "fields": input_fields(document.contract.inputs, given),
+        "form_action": reverse("web:blueprints-run", args=[name]) + "#use",
+        "run_is_main": True,
+        "problem": problem or ("Some fields need another look." if given and given.errors else ""),
+    }
+    return page(request, "blueprints/detail.html", context, status=status)
+
+
+def _number(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdigit() or len(text) > 9:
+        raise NotFound(f"There is no version {text!r}.", next="Choose one from the list of versions.")
+    return int(text)

@@ -1,0 +1,36 @@
+// Mounts every behaviour on the elements that ask for it. A page without scripts works the same, only less lively.
+import "./csrf.js";
+import { liveSettings } from "./live.js";
+import { once } from "./once.js";
+import { submitNow } from "./submit_now.js";
+import { ticking } from "./ticking.js";
+import { timeZone } from "./time_zone.js";
+import { inboxKeys } from "./inbox_keys.js";
+import { killWorker } from "./kill_worker.js";
+import { stepPanel } from "./step_panel.js";
+
+const behaviours = {
+  "submit-now": submitNow,
+  "inbox-keys": inboxKeys,
+  "kill-worker": killWorker,
+  "step-panel": stepPanel,
+};
+
+function mount(root) {
+  for (const element of root.querySelectorAll("[data-controller]")) {
+    for (const name of element.dataset.controller.split(" ")) {
+      if (behaviours[name] && !element.dataset.mounted?.split(" ").includes(name)) {
+        element.dataset.mounted = `${element.dataset.mounted ?? ""} ${name}`.trim();
+        behaviours[name](element);
+      }
+    }
+  }
+}
+
+// Before htmx connects its sockets, which it does when the document is ready.
+liveSettings(window.htmx);
+timeZone(document);
+mount(document);
+once(document);
+ticking(document);
+document.addEventListener("htmx:load", (event) => mount(event.target.parentElement ?? document));
