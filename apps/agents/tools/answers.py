@@ -61,7 +61,7 @@ def settle(response: Response, *, is_write: bool, shown: str) -> None:
         return
     said = f"{shown} answered {status}"
     wait = retry_after(response)
-    details = {"status": status, "answer": excerpt(response)}
+    details: dict[str, Any] = {"status": status, "answer": excerpt(response)}
     if status == 429:
         raise DefiniteFailure(f"{said}: too many requests.", retry_after=wait, **details)
     if 400 <= status < 500 and status not in NOBODY_KNOWS:

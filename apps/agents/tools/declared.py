@@ -1,9 +1,9 @@
 """Tools that a blueprint declares with `kind: http`: a request made from templates.
 
-Templates see `args`, `inputs`, `run` and `connection`. What is inserted into a URL is percent-encoded, so that an
-argument stays one segment of a path or one value. Connections are resolved here, in the worker, for this call
-only: their fields go to no host that both the workspace and the blueprint do not name, and are taken out of
-every result and every error.
+Templates see `args`, `inputs`, `run` and `connection`. What is inserted into a URL is percent-encoded, so
+that an argument stays one segment of a path or one value. Connections are resolved here, in the worker, for
+this call only: their fields go to no host that both the workspace and the blueprint do not name, and are
+taken out of every result and every error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from apps.agents.tools.base import (
     ToolRun,
     ToolSpec,
 )
-from apps.agents.tools.http_request import READS, _flat
+from apps.agents.tools.http_request import READS, pairs_of
 from apps.blueprints.core import expressions
 from apps.blueprints.core.document import DeclaredTool, Document
 from apps.blueprints.core.expressions import ExpressionError
@@ -77,7 +77,7 @@ class _Declared:
                     self.tool.url,
                     headers,
                     self.tool.query,
-                    is_write=is_write,
+                    is_main=True,
                 )
             except AmbiguousOutcome as exc:
                 if is_write:
@@ -93,7 +93,7 @@ class _Declared:
         try:
             with _Secrets(self, call) as secrets:
                 response = self._send(
-                    call, secrets, probe.method, probe.url, dict(probe.headers), {}, is_write=False
+                    call, secrets, probe.method, probe.url, dict(probe.headers), {}, is_main=False
                 )
                 result = secrets.redact(answers.shape(response))
         except MirrorNeuronError as exc:
@@ -139,12 +139,12 @@ class _Declared:
         headers: dict[str, Any],
         query: Mapping[str, Any],
         *,
-        is_write: bool,
+        is_main: bool,
     ) -> egress.Response:
-        names = secrets.names(url, headers, query, self.tool.body if is_write else None)
+        names = secrets.names(url, headers, query, self.tool.body if is_main else None)
         try:
             target = httpx.URL(_url(url, names))
-            pairs = _flat(_rendered(self.name, dict(query), names))
+            pairs = pairs_of(_rendered(self.name, dict(query), names))
             target = target.copy_merge_params(pairs) if pairs else target
         except (httpx.InvalidURL, ValueError) as exc:
             raise StepError(
@@ -156,7 +156,7 @@ class _Declared:
             if v is not None
         }
         content = b""
-        if method.upper() not in READS and not (self.tool.probe is not None and url == self.tool.probe.url):
+        if is_main and method.upper() not in READS:
             content = self._body(names, sent)
         return egress.fetch(
             method,
@@ -164,7 +164,9 @@ class _Declared:
             headers=sent,
             content=content,
             seconds=call.seconds_left(),
-            max_redirects=0 if is_write or method.upper() not in READS else egress.MAX_REDIRECTS,
+            max_redirects=0
+            if (is_main and self.spec.is_write) or method.upper() not in READS
+            else egress.MAX_REDIRECTS,
             hosts=secrets.hosts() if secrets.used else None,
         )
 
@@ -173,7 +175,7 @@ class _Declared:
         body = names["args"] if self.tool.body is None else _rendered(self.name, self.tool.body, names)
         kind = next((v for k, v in headers.items() if k.lower() == "content-type"), "")
         if kind.startswith("application/x-www-form-urlencoded") and isinstance(body, dict):
-            return urlencode(_flat(body)).encode()
+            return urlencode(pairs_of(body)).encode()
         if kind and "json" not in kind and isinstance(body, str):
             return body.encode("utf-8", "replace")
         if not kind:
@@ -228,7 +230,7 @@ class _Secrets:
         }
 
     def hosts(self) -> frozenset[str]:
-        """Hosts every used connection may be sent to: named by the workspace, and by the blueprint if it names any."""
+        """Hosts that every used connection may be sent to, by the workspace and by the blueprint."""
         allowed: frozenset[str] | None = None
         for name, connection in self.used.items():
             need = self.made.document.connections.get(name)
@@ -279,13 +281,14 @@ def _url(template: str, names: Mapping[str, Any], missing: str | None = None) ->
 
 def _placed(before: str, text: str, source: str) -> str:
     references = expressions.compile_expression(source).references
+    is_host = re.fullmatch(r"https?://[^/?#]*", before)
+    if (not before or is_host) and any(r.split(".")[0] == "args" for r in references):
+        raise StepError(
+            "An argument cannot decide the host of this tool's URL.", permanent=True, code="bad_url"
+        )
     if not before:
-        if any(r.split(".")[0] == "args" for r in references):
-            raise StepError(
-                "An argument cannot decide the host of this tool's URL.", permanent=True, code="bad_url"
-            )
         return text.rstrip("/")
-    if re.fullmatch(r"https?://[^/?#]*", before):
+    if is_host:
         if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d{1,5})?", text):
             raise StepError("The host inserted into the URL is no host name.", permanent=True, code="bad_url")
         return text

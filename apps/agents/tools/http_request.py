@@ -67,7 +67,7 @@ def run(call: ToolRun) -> dict[str, Any]:
     url = arguments["url"]
     if arguments.get("query"):
         try:
-            url = str(httpx.URL(url).copy_merge_params(_flat(arguments["query"])))
+            url = str(httpx.URL(url).copy_merge_params(pairs_of(arguments["query"])))
         except (httpx.InvalidURL, ValueError, TypeError) as exc:
             raise StepError("The URL cannot be read.", permanent=True, code="bad_url") from exc
     headers = dict(arguments.get("headers") or {})
@@ -109,9 +109,9 @@ def simulate(call: ToolRun) -> dict[str, Any]:
     return {"status": 200, "headers": {}, "body": None, "note": "Simulated: nothing was sent."}
 
 
-def _flat(query: Mapping[str, Any]) -> list[tuple[str, str]]:
+def pairs_of(query: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Pairs for the URL: lists repeat the name, null leaves it out."""
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[str, Any]] = []
     for name, value in query.items():
         for item in value if isinstance(value, list) else [value]:
             if item is not None:

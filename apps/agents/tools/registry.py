@@ -10,10 +10,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from apps.agents.tools.base import Tool
+from apps.agents.tools.crm import RETRIEVE_CRM_CONTEXT
+from apps.agents.tools.documents import READ_DOCUMENT, SEARCH_DOCUMENTS
+from apps.agents.tools.email import DRAFT_EMAIL, SEND_EMAIL
+from apps.agents.tools.http_request import HTTP_REQUEST
+from apps.agents.tools.tables import MATCH_RECORDS, READ_TABLE
+from apps.agents.tools.write_file import WRITE_FILE
 from apps.blueprints.core.document import Document
 from apps.blueprints.core.tools import ToolSpec
 
-BUILTIN: dict[str, Tool] = {}
+BUILTIN: dict[str, Tool] = {
+    tool.spec.name: tool
+    for tool in (
+        SEARCH_DOCUMENTS,
+        READ_DOCUMENT,
+        RETRIEVE_CRM_CONTEXT,
+        READ_TABLE,
+        MATCH_RECORDS,
+        DRAFT_EMAIL,
+        SEND_EMAIL,
+        HTTP_REQUEST,
+        WRITE_FILE,
+    )
+}
+"""Ask a tool for its spec at call time: `send_email` is another thing with a mail server than without."""
 
 
 def specs() -> dict[str, ToolSpec]:
