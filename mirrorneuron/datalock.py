@@ -9,6 +9,7 @@ every step that belongs to another process as lost at once, without waiting for 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -54,15 +55,8 @@ def acquire(data: Path, **facts: Any) -> DataLock:
     facts: what to tell others about the holder: `command`, `url`.
     Raises DataHeld at once when another process has it, ConfigurationError when the folder cannot be written.
     """
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"The data folder {data} cannot be written ({exc.strerror}).",
-            code="data_unwritable",
-            next="Choose another with --data or MN_DATA, or make it writable.",
-        ) from exc
+    make_folder(data)
+    descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,6 +67,20 @@ def acquire(data: Path, **facts: Any) -> DataLock:
     lock = DataLock(descriptor)
     lock.describe(**facts)
     return lock
+
+
+def make_folder(data: Path) -> None:
+    """Make the data folder if it is missing. Raises ConfigurationError when it cannot be written."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        if not os.access(data, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as exc:
+        raise ConfigurationError(
+            f"The data folder {data} cannot be written ({exc.strerror}).",
+            code="data_unwritable",
+            next="Choose another with --data or MN_DATA, or make it writable.",
+        ) from exc
 
 
 def adopt(descriptor: int) -> DataLock:

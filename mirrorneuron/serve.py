@@ -8,7 +8,6 @@ link) is not done again, and pages are served before anything else is looked at.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -120,16 +119,9 @@ def serve(listener: socket.socket, stop: Stop, ready_fd: int, facts: dict[str, A
     worker.start()
     threading.Thread(target=say_ready, args=(server, ready_fd, facts), daemon=True).start()
     try:
-        asyncio.run(_pages(server, listener))
+        server.run(sockets=[listener])
     finally:
         worker.stop(WORK_SECONDS)
-
-
-async def _pages(server: Any, listener: socket.socket) -> None:
-    from apps.ledger import live
-
-    live.serve_from(asyncio.get_running_loop())
-    await server.serve(sockets=[listener])
 
 
 def say_ready(server: Any, descriptor: int, facts: dict[str, Any]) -> None:

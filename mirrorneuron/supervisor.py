@@ -53,6 +53,8 @@ class Supervisor:
     """Called once, with `{url, sign_in, boot}`, when pages can be reached."""
     say: Callable[[str], None] = lambda text: None
     """Says one sentence to the person at the terminal."""
+    program: tuple[str, ...] = ("-P", "-m", "mirrorneuron.serve")
+    """What the child runs, as arguments to Python; tests put something small here."""
     child: subprocess.Popen[bytes] | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     was_ready: bool = False
@@ -97,7 +99,7 @@ class Supervisor:
         alive_read, alive_write = os.pipe()
         ready_read, ready_write = os.pipe()
         passed = (listener.fileno(), lock.descriptor, alive_read, ready_write)
-        command = [sys.executable, "-P", "-m", "mirrorneuron.serve", *map(str, passed), url]
+        command = [sys.executable, *self.program, *map(str, passed), url]
         if self.was_ready:
             command.append("--again")
         try:

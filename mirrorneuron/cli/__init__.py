@@ -23,7 +23,7 @@ COMMANDS = {
     "migrate": Entry("processes:migrate", "Bring the database up to date."),
     "user": Entry("people:user", "Add people and give them a sign-in link."),
     "token": Entry("people:token", "Create, list and revoke API tokens."),
-    "bench": Entry("processes:bench", "Measure the engine on this machine."),
+    "bench": Entry("bench:bench", "Measure the engine on this machine."),
 }
 
 main = Root(

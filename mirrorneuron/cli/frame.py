@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 
 import click
 
-from mirrorneuron import __version__
+from mirrorneuron import __version__, datalock
 from mirrorneuron.base.errors import InvalidInput, MirrorNeuronError
 from mirrorneuron.base.safejson import storable
+from mirrorneuron.config import config
 
 OK, FAILED, USAGE, WAITING, REFUSED = range(5)
 _JSON = "mirrorneuron.json"
@@ -215,13 +216,16 @@ def settle_data(args: Sequence[str]) -> None:
 
 
 def open_house() -> None:
-    """Load Django, once. Raises ConfigurationError for a wrong setting."""
+    """Load Django, once. Raises ConfigurationError for a wrong setting or an unwritable data folder."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mirrorneuron.settings")
     import django
     from django.apps import apps
 
-    if not apps.ready:
-        django.setup()
+    if apps.ready:
+        return
+    if config().is_sqlite:
+        datalock.make_folder(config().data)
+    django.setup()
 
 
 # --- errors -----------------------------------------------------------------------------------------------

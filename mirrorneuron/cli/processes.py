@@ -31,11 +31,8 @@ def migrate() -> None:
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 def web(host: str, port: int) -> None:
     """Serve pages and API only. Start as many as wanted, behind a proxy."""
-    import asyncio
-
     import uvicorn
 
-    from apps.ledger import live
     from mirrorneuron.supervisor import address, listen
 
     _need_schema()
@@ -51,12 +48,8 @@ def web(host: str, port: int) -> None:
         )
     )
 
-    async def pages() -> None:
-        live.serve_from(asyncio.get_running_loop())
-        await server.serve(sockets=[listener])
-
     emit({"url": address(host, listener)}, f"Serving pages at {address(host, listener)}.")
-    asyncio.run(pages())
+    server.run(sockets=[listener])
 
 
 @click.command(cls=Command)
