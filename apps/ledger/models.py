@@ -17,7 +17,9 @@ class Entry(models.Model):
     """One line of a run's history. `(run_id, seq)` is gapless; nothing is ever rewritten."""
 
     id = models.BigAutoField(primary_key=True)
-    workspace = models.ForeignKey("workspaces.Workspace", on_delete=models.CASCADE, related_name="+", db_index=False)
+    workspace = models.ForeignKey(
+        "workspaces.Workspace", on_delete=models.CASCADE, related_name="+", db_index=False
+    )
     run_id = models.UUIDField()
     seq = models.IntegerField()
     at = models.DateTimeField()

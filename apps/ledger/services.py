@@ -22,9 +22,7 @@ class Line:
     data: dict[str, Any]
 
 
-def append(
-    *, workspace_id: UUID, run_id: UUID, first_seq: int, at: datetime, lines: Sequence[Line]
-) -> None:
+def append(*, workspace_id: UUID, run_id: UUID, first_seq: int, at: datetime, lines: Sequence[Line]) -> None:
     """Append lines as entries `first_seq`, `first_seq + 1`, …; the caller holds the run's row."""
     Entry.objects.bulk_create(
         Entry(

@@ -18,7 +18,7 @@ def run_check(kind: str, args: dict[str, Any], names: Names, **extra: Any) -> Ch
         case "expression":
             that = _need(kind, args, "that")
             passed = bool(names.evaluate(that, **extra))
-            return CheckResult(passed=passed, score=float(passed), detail=that, unsupported=[])
+            return CheckResult(passed=passed, score=float(passed), detail=that)
         case "schema":
             return check_schema(
                 names.render(_need(kind, args, "value"), **extra), _need(kind, args, "schema")

@@ -78,9 +78,7 @@ def claim_in(tx: RunTransaction, path: str, worker: UUID) -> Claim:
     """Claim a step inside an open transaction that has found it claimable."""
     resumed = tx.step(path).attempt > 0
     step = tx.transition.claim(path, worker, timeout_of(tx.plan.nodes[tx.step(path).node_id]))
-    return Claim(
-        run=tx.run, state=tx.state, step=step, names=tx.names, fence=step.fence, resumed=resumed
-    )
+    return Claim(run=tx.run, state=tx.state, step=step, names=tx.names, fence=step.fence, resumed=resumed)
 
 
 def next_in_chain(tx: RunTransaction, queues: Sequence[str]) -> str | None:

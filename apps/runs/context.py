@@ -236,7 +236,7 @@ def _counted(step: Any, calls: list[CallRecord]) -> dict[str, Any]:
     return counts
 
 
-def _row(call: CallRecord, step_id: int | None, attempt: int) -> Call:
+def _row(call: CallRecord, step_id: int, attempt: int) -> Call:
     return Call(
         step_id=step_id,
         turn=call.turn,

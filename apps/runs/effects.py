@@ -167,9 +167,7 @@ def _intend(
     crash.reach("after_intent")
 
 
-def _create(
-    context: StepContext, call: EffectCall, key: str, generation: int, fingerprint: str
-) -> Effect:
+def _create(context: StepContext, call: EffectCall, key: str, generation: int, fingerprint: str) -> Effect:
     return Effect.objects.create(
         workspace_id=context.workspace_id,
         run_id=context.run_id,
@@ -188,9 +186,7 @@ def _create(
     )
 
 
-def _allow_new_arguments(
-    context: StepContext, intent: Effect, call: EffectCall, fingerprint: str
-) -> None:
+def _allow_new_arguments(context: StepContext, intent: Effect, call: EffectCall, fingerprint: str) -> None:
     """Only a person's decision may replace what is intended (ENGINE rule 31)."""
     decision = (context.memo or {}).get("decision") or {}
     if action_hash(call.tool, decision.get("final")) != fingerprint:
@@ -352,9 +348,9 @@ def _commit(context: StepContext, effect: Effect, result: Any, at: datetime) -> 
     safe = storable(result)
 
     def write() -> None:
-        moved = Effect.objects.filter(
-            id=effect.id, state=EffectState.IN_FLIGHT, fence=effect.fence
-        ).update(state=EffectState.COMMITTED, result=safe, committed_at=now(), error=None)
+        moved = Effect.objects.filter(id=effect.id, state=EffectState.IN_FLIGHT, fence=effect.fence).update(
+            state=EffectState.COMMITTED, result=safe, committed_at=now(), error=None
+        )
         if moved != 1:
             log.warning("effect.commit_dropped", key=effect.key)
 
@@ -416,9 +412,7 @@ def next_look_at(effect: Effect, *, has_probe: bool) -> datetime | None:
 
 def _resolve(context: StepContext, call: EffectCall, effect: Effect) -> Any:
     """Look into a doubt: evidence, same-key resend, probe, person, in that order."""
-    late = (
-        Evidence.objects.filter(effect=effect, source__in=["worker", "webhook"]).order_by("-id").first()
-    )
+    late = Evidence.objects.filter(effect=effect, source__in=["worker", "webhook"]).order_by("-id").first()
     if late is not None and late.body.get("state") == "present":
         return _settle(context, effect, late.body.get("result"), {"outcome": "happened", "by": "evidence"})
     if late is not None and late.body.get("state") == "absent" and effect.sends == 1:

@@ -1,6 +1,6 @@
 """One attempt at one step, from claim to commit, and on along the chain.
 
-    handler works (outside any transaction) → one commit: result, entries, cost, successors, next claim
+handler works (outside any transaction) → one commit: result, entries, cost, successors, next claim
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _call_handler(context: StepContext) -> Outcome | StepError:
     try:
         return handler(context)
     except Suspended as exc:
-        return exc.outcome  # type: ignore[no-any-return]
+        return exc.outcome
     except StaleStep:
         raise
     except StepError as exc:
@@ -172,5 +172,3 @@ def _dropped(context: StepContext, exc: StaleStep) -> None:
             step = tx.state.steps.get(context.path)
             if step is not None and step.status is StepStatus.IN_DOUBT:
                 tx.transition.wake(context.path)
-
-

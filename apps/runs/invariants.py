@@ -66,9 +66,7 @@ def nothing_stuck() -> Iterator[Finding]:
     )
     for step in orphans[:LIMIT]:
         yield Finding("I2", str(step.run_id), f"{step.path} runs without a live worker.")
-    waiting = Step.objects.filter(status=StepStatus.WAITING, due_at=None).exclude(
-        run__pause_requested=True
-    )
+    waiting = Step.objects.filter(status=StepStatus.WAITING, due_at=None).exclude(run__pause_requested=True)
     for step in waiting.exclude(reason__in=[WaitReason.APPROVAL, WaitReason.SIGNAL])[:LIMIT]:
         yield Finding("I2", str(step.run_id), f"{step.path} waits for {step.reason} without a due time.")
     for run_id, path in desk().missing_requests(limit=LIMIT):
@@ -87,9 +85,7 @@ def nothing_stuck() -> Iterator[Finding]:
 def ended_stays_ended() -> Iterator[Finding]:
     """I3. Terminal states change only by run.reopened: nothing but that follows a run's end."""
     ends = ["run.succeeded", "run.failed", "run.cancelled"]
-    many = (
-        Entry.objects.filter(kind__in=ends).values("run_id").annotate(n=Count("id")).filter(n__gt=1)
-    )
+    many = Entry.objects.filter(kind__in=ends).values("run_id").annotate(n=Count("id")).filter(n__gt=1)
     for row in many[:LIMIT]:
         reopened = Entry.objects.filter(run_id=row["run_id"], kind="run.reopened").count()
         if row["n"] > reopened + 1:
@@ -112,10 +108,10 @@ def gapless_ledger() -> Iterator[Finding]:
         .filter(~Q(n=F("last")) | ~Q(first=1))
     )
     for row in rows[:LIMIT]:
-        yield Finding("I4", str(row["run_id"]), f"{row['n']} entries, numbered {row['first']} to {row['last']}.")
-    last = (
-        Entry.objects.filter(run_id=OuterRef("pk"), seq=OuterRef("seq")).values("id")
-    )
+        yield Finding(
+            "I4", str(row["run_id"]), f"{row['n']} entries, numbered {row['first']} to {row['last']}."
+        )
+    last = Entry.objects.filter(run_id=OuterRef("pk"), seq=OuterRef("seq")).values("id")
     for run in Run.objects.filter(seq__gt=0).filter(~Exists(last))[:LIMIT]:
         yield Finding("I4", str(run.id), f"the run is at seq {run.seq}, which has no entry.")
 

@@ -112,7 +112,9 @@ class Step(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "path"], name="step_path_unique")]
         indexes = [
-            models.Index(fields=["queue", "priority", "ready_at"], condition=Q(status="ready"), name="step_ready"),
+            models.Index(
+                fields=["queue", "priority", "ready_at"], condition=Q(status="ready"), name="step_ready"
+            ),
             models.Index(fields=["due_at"], condition=Q(status__in=["waiting", "in_doubt"]), name="step_due"),
             models.Index(fields=["deadline_at"], condition=Q(status="running"), name="step_running"),
         ]

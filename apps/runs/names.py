@@ -118,8 +118,6 @@ class Names:
 
     def _evaluate(self, source: str, extra: dict[str, Any]) -> Any:
         if "{{" in source:
-            return expressions.render(
-                source, self.for_references(expressions.references(source), **extra)
-            )
+            return expressions.render(source, self.for_references(expressions.references(source), **extra))
         expression = expressions.compile_expression(source)
         return expression.evaluate(self.for_references(expression.references, **extra))

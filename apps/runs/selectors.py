@@ -110,10 +110,14 @@ def run_effects(run: Run) -> list[Effect]:
     return effects_of(run.id)
 
 
-def effects_for(principal: Principal, *, state: str | None = None, run: Run | None = None) -> QuerySet[Effect]:
+def effects_for(
+    principal: Principal, *, state: str | None = None, run: Run | None = None
+) -> QuerySet[Effect]:
     principal.require(Permission.READ)
     effects = (
-        Effect.objects.filter(workspace=principal.workspace).prefetch_related("evidence").order_by("-created_at")
+        Effect.objects.filter(workspace=principal.workspace)
+        .prefetch_related("evidence")
+        .order_by("-created_at")
     )
     if state:
         effects = effects.filter(state=state)
@@ -247,9 +251,7 @@ def _next(plan: Plan, steps: list[Step]) -> list[dict[str, Any]]:
             seen.add((edge.target, edge.port))
             target = plan.nodes[edge.target]
             waits = [
-                e.source
-                for e in plan.incoming[edge.target]
-                if e.source != node_id and e.source not in ended
+                e.source for e in plan.incoming[edge.target] if e.source != node_id and e.source not in ended
             ]
             following.append(
                 {

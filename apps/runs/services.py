@@ -150,7 +150,9 @@ def _checked_inputs(principal: Principal, schema: dict[str, Any], inputs: Any) -
 # --- cancel, pause, resume --------------------------------------------------------------------------------
 
 
-def cancel_run(principal: Principal, run_id: Any, *, reason: str = "", preview: bool = False) -> dict[str, Any]:
+def cancel_run(
+    principal: Principal, run_id: Any, *, reason: str = "", preview: bool = False
+) -> dict[str, Any]:
     """Stop a run. Effects in flight settle and are recorded first; what has not started never will.
 
     preview: say what would happen and change nothing.
@@ -162,9 +164,7 @@ def cancel_run(principal: Principal, run_id: Any, *, reason: str = "", preview: 
         if tx.state.status in RUN_ENDED or tx.state.cancel_requested:
             if tx.state.cancel_requested:
                 return consequences
-            raise RunConflict(
-                f"Run {run.id} has already {tx.state.status}.", next="Start a new run instead."
-            )
+            raise RunConflict(f"Run {run.id} has already {tx.state.status}.", next="Start a new run instead.")
         if preview:
             return consequences
         tx.transition.cancel(reason)
@@ -172,7 +172,9 @@ def cancel_run(principal: Principal, run_id: Any, *, reason: str = "", preview: 
         return consequences
 
 
-def pause_run(principal: Principal, run_id: Any, *, reason: str = "", preview: bool = False) -> dict[str, Any]:
+def pause_run(
+    principal: Principal, run_id: Any, *, reason: str = "", preview: bool = False
+) -> dict[str, Any]:
     """Claim nothing more of this run; what runs now finishes. Survives restarts."""
     run = _operable(principal, run_id)
     with locked_run(run.id) as tx:
@@ -232,12 +234,8 @@ def _consequences(tx: RunTransaction) -> dict[str, Any]:
         "stop": [s.path for s in steps if s.status in (StepStatus.READY, StepStatus.WAITING)],
         "in_doubt": [s.path for s in steps if s.status is StepStatus.IN_DOUBT],
         "kept": [s.path for s in steps if s.status is StepStatus.SUCCEEDED],
-        "never_start": [
-            n for n in tx.plan.order if tx.state.current(tx.plan, n) is None
-        ],
-        "effects_committed": Effect.objects.filter(
-            run_id=tx.run.id, state=EffectState.COMMITTED
-        ).count(),
+        "never_start": [n for n in tx.plan.order if tx.state.current(tx.plan, n) is None],
+        "effects_committed": Effect.objects.filter(run_id=tx.run.id, state=EffectState.COMMITTED).count(),
     }
 
 
@@ -389,7 +387,7 @@ def request_kill(principal: Principal, run_id: Any) -> dict[str, Any]:
             )
         if tx.state.status in RUN_ENDED:
             raise RunConflict(f"Run {run.id} has ended; there is nothing to recover.")
-        boots = {s.worker for s in tx.state.steps.values() if s.status is StepStatus.RUNNING}
+        boots = {s.worker for s in tx.state.steps.values() if s.worker and s.status is StepStatus.RUNNING}
         alive = Worker.objects.filter(lease_until__gt=now(), stopped_at=None)
         worker = alive.filter(boot__in=boots).first() or alive.order_by("-started_at").first()
         if worker is None:

@@ -79,9 +79,7 @@ class RunTransaction:
         step = self.state.steps.get(path)
         self.transition.entry(kind, step, data)
 
-    def complete_step(
-        self, path: str, output: Any, port: str = "", labels: tuple[str, ...] = ()
-    ) -> None:
+    def complete_step(self, path: str, output: Any, port: str = "", labels: tuple[str, ...] = ()) -> None:
         """A waiting step got its answer and is done; what follows becomes ready in this transaction."""
         self.names.know(path, output)
         self.transition.succeed(path, output, port, labels)
@@ -119,11 +117,7 @@ class RunTransaction:
         if t.closed:
             desk().close_all(run_id=self.state.id, step_paths=t.closed, state="cancelled")
         self.state.seq += count
-        ready = sum(
-            1
-            for path in t.updates
-            if self.state.steps[path].status is StepStatus.READY
-        )
+        ready = sum(1 for path in t.updates if self.state.steps[path].status is StepStatus.READY)
         groups = [live.run_group(self.state.id)]
         if any(e.kind.startswith("approval.") or e.kind == "step.cancelled" for e in t.entries):
             groups.append(live.inbox_group(self.state.workspace_id))

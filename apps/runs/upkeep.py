@@ -54,7 +54,7 @@ def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID) -> int:
             if step.status is not StepStatus.RUNNING or step.fence != fence:
                 return 0
             at = now()
-            worker = Worker.objects.filter(boot=step.worker).first()
+            worker = Worker.objects.filter(boot=step.worker).first() if step.worker else None
             dead = worker is None or worker.lease_until < at or worker.stopped_at is not None
             late = step.deadline_at is not None and step.deadline_at < at
             if not late and (not dead or step.worker == boot):
@@ -62,9 +62,7 @@ def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID) -> int:
             why = "its worker is gone" if dead else "its deadline has passed"
             since = step.started_at
             # A new statement under the lock: an effect in flight decides between ready and in doubt.
-            flying = list(
-                Effect.objects.filter(run_id=run_id, step_path=path, state=EffectState.IN_FLIGHT)
-            )
+            flying = list(Effect.objects.filter(run_id=run_id, step_path=path, state=EffectState.IN_FLIGHT))
             if flying:
                 _doubt(tx, path, flying)
             else:
@@ -203,5 +201,3 @@ def forget_old_workers() -> None:
     Worker.objects.filter(
         lease_until__lt=now() - timedelta(days=LIMITS.worker_retention_days), kill_run=None
     ).delete()
-
-

@@ -257,4 +257,3 @@ class WorkerProcess:
 
     def _may_go_on(self) -> bool:
         return not self._stopping.is_set()
-

@@ -62,9 +62,7 @@ def _storable(value: Any, depth: int) -> Any:
 def _text(text: str) -> str:
     if "\x00" not in text and text.isascii():
         return text
-    return "".join(
-        f"\\u{ord(c):04x}" if c == "\x00" or 0xD800 <= ord(c) <= 0xDFFF else c for c in text
-    )
+    return "".join(f"\\u{ord(c):04x}" if c == "\x00" or 0xD800 <= ord(c) <= 0xDFFF else c for c in text)
 
 
 def _shallow(value: Any) -> str:
@@ -76,9 +74,7 @@ def _shallow(value: Any) -> str:
 
 def canonical(value: Any) -> str:
     """The one text of a JSON value: sorted keys, NFC strings, whole floats as integers, no spaces."""
-    return json.dumps(
-        _normal(storable(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    return json.dumps(_normal(storable(value)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _normal(value: Any) -> Any:

@@ -149,7 +149,9 @@ def test_a_person_resolves_a_doubt(start, world, principal, alice, outcome, stat
                                 outcome="happened", reason="again")  # fmt: skip
 
 
-def test_a_doubt_is_resolved_only_with_a_reason_and_never_by_a_stranger(start, world, principal, alice, charlie):
+def test_a_doubt_is_resolved_only_with_a_reason_and_never_by_a_stranger(
+    start, world, principal, alice, charlie
+):
     world.script = ["lost before"]
     start()
     work_all()

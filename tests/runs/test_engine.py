@@ -74,7 +74,9 @@ def test_a_chain_costs_one_commit_per_step(start):
     start([t(i) for i in ids], chain(*ids))
     boot = register_worker()
     claim = claim_next(boot, ("default",), alone=True)
-    with CaptureQueriesContext(connection, ) as queries:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
         assert work_chain(claim, boot, ("default",), lambda: True) == 10
     begins = [q["sql"] for q in queries if q["sql"].upper().startswith("BEGIN")]
     assert len(begins) <= 10
@@ -141,7 +143,9 @@ def test_a_timer_holds_no_worker_and_fires_once(start):
 
 
 def test_a_check_that_fails_with_nowhere_to_go_fails_the_run(start):
-    run = start([{"id": "c", "kind": "check", "checks": [{"check": "expression", "args": {"that": "1 > 2"}}]}])
+    run = start(
+        [{"id": "c", "kind": "check", "checks": [{"check": "expression", "args": {"that": "1 > 2"}}]}]
+    )
     work_all()
     run.refresh_from_db()
     assert (run.status, run.error["code"]) == ("failed", "check_failed")
@@ -149,7 +153,10 @@ def test_a_check_that_fails_with_nowhere_to_go_fails_the_run(start):
 
 def test_a_check_leaves_by_fail_when_there_is_an_edge(start):
     run = start(
-        [{"id": "c", "kind": "check", "checks": [{"check": "expression", "args": {"that": "false"}}]}, t("a")],
+        [
+            {"id": "c", "kind": "check", "checks": [{"check": "expression", "args": {"that": "false"}}]},
+            t("a"),
+        ],
         [{"from": "c.fail", "to": "a"}],
     )
     work_all()

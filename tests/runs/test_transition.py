@@ -347,7 +347,9 @@ def test_any_run_ends_and_every_move_is_legal(doc, data):
         running = e.with_status(StepStatus.RUNNING)
         idle = e.with_status(StepStatus.WAITING, StepStatus.IN_DOUBT)
         choices = [("claim", p) for p in ready if e.do(lambda x: None).may_claim(p)]
-        choices += [(how, p) for p in running for how in ("succeed", "other", "fail", "retry", "lose", "doubt")]
+        choices += [
+            (how, p) for p in running for how in ("succeed", "other", "fail", "retry", "lose", "doubt")
+        ]
         choices += [("wake", p) for p in idle]
         if data.draw(st.integers(0, 60)) == 0 and not e.state.cancel_requested:
             choices = [("cancel", "")]

@@ -7,66 +7,72 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Effect',
+            name="Effect",
             fields=[
-                ('id', models.UUIDField(default=mirrorneuron.base.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('run_id', models.UUIDField(db_index=True)),
-                ('step_path', models.TextField()),
-                ('turn', models.IntegerField(default=0)),
-                ('ordinal', models.IntegerField(default=0)),
-                ('generation', models.IntegerField(default=0)),
-                ('key', models.CharField(max_length=64)),
-                ('fingerprint', models.CharField(max_length=64)),
-                ('tool', models.CharField(max_length=64)),
-                ('effect_class', models.CharField(max_length=16)),
-                ('state', models.CharField(default=apps.ledger.core.states.EffectState['INTENT'], max_length=12)),
-                ('fence', models.BigIntegerField(default=0)),
-                ('arguments', models.JSONField()),
-                ('result', models.JSONField(null=True)),
-                ('error', models.JSONField(null=True)),
-                ('business_key', models.CharField(blank=True, default='', max_length=200)),
-                ('simulated', models.BooleanField(default=False)),
-                ('has_probe', models.BooleanField(default=False)),
-                ('sends', models.IntegerField(default=0)),
-                ('duplicates_blocked', models.IntegerField(default=0)),
-                ('approved_by', models.JSONField(null=True)),
-                ('created_at', models.DateTimeField(default=mirrorneuron.base.clock.now)),
-                ('sent_at', models.DateTimeField(null=True)),
-                ('call_deadline_at', models.DateTimeField(null=True)),
-                ('key_expires_at', models.DateTimeField(null=True)),
-                ('committed_at', models.DateTimeField(null=True)),
-                ('resolution', models.JSONField(null=True)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=mirrorneuron.base.ids.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("run_id", models.UUIDField(db_index=True)),
+                ("step_path", models.TextField()),
+                ("turn", models.IntegerField(default=0)),
+                ("ordinal", models.IntegerField(default=0)),
+                ("generation", models.IntegerField(default=0)),
+                ("key", models.CharField(max_length=64)),
+                ("fingerprint", models.CharField(max_length=64)),
+                ("tool", models.CharField(max_length=64)),
+                ("effect_class", models.CharField(max_length=16)),
+                (
+                    "state",
+                    models.CharField(default=apps.ledger.core.states.EffectState["INTENT"], max_length=12),
+                ),
+                ("fence", models.BigIntegerField(default=0)),
+                ("arguments", models.JSONField()),
+                ("result", models.JSONField(null=True)),
+                ("error", models.JSONField(null=True)),
+                ("business_key", models.CharField(blank=True, default="", max_length=200)),
+                ("simulated", models.BooleanField(default=False)),
+                ("has_probe", models.BooleanField(default=False)),
+                ("sends", models.IntegerField(default=0)),
+                ("duplicates_blocked", models.IntegerField(default=0)),
+                ("approved_by", models.JSONField(null=True)),
+                ("created_at", models.DateTimeField(default=mirrorneuron.base.clock.now)),
+                ("sent_at", models.DateTimeField(null=True)),
+                ("call_deadline_at", models.DateTimeField(null=True)),
+                ("key_expires_at", models.DateTimeField(null=True)),
+                ("committed_at", models.DateTimeField(null=True)),
+                ("resolution", models.JSONField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Entry',
+            name="Entry",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('run_id', models.UUIDField()),
-                ('seq', models.IntegerField()),
-                ('at', models.DateTimeField()),
-                ('kind', models.CharField(max_length=40)),
-                ('step_path', models.TextField(blank=True, default='')),
-                ('attempt', models.IntegerField(null=True)),
-                ('data', models.JSONField(default=dict)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("run_id", models.UUIDField()),
+                ("seq", models.IntegerField()),
+                ("at", models.DateTimeField()),
+                ("kind", models.CharField(max_length=40)),
+                ("step_path", models.TextField(blank=True, default="")),
+                ("attempt", models.IntegerField(null=True)),
+                ("data", models.JSONField(default=dict)),
             ],
         ),
         migrations.CreateModel(
-            name='Evidence',
+            name="Evidence",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('at', models.DateTimeField(default=mirrorneuron.base.clock.now)),
-                ('source', models.CharField(max_length=12)),
-                ('fence', models.BigIntegerField(null=True)),
-                ('body', models.JSONField()),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("at", models.DateTimeField(default=mirrorneuron.base.clock.now)),
+                ("source", models.CharField(max_length=12)),
+                ("fence", models.BigIntegerField(null=True)),
+                ("body", models.JSONField()),
             ],
         ),
     ]

@@ -5,44 +5,59 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('ledger', '0001_initial'),
-        ('workspaces', '0001_initial'),
+        ("ledger", "0001_initial"),
+        ("workspaces", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='effect',
-            name='workspace',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='workspaces.workspace'),
+            model_name="effect",
+            name="workspace",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="+", to="workspaces.workspace"
+            ),
         ),
         migrations.AddField(
-            model_name='entry',
-            name='workspace',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='workspaces.workspace'),
+            model_name="entry",
+            name="workspace",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="+",
+                to="workspaces.workspace",
+            ),
         ),
         migrations.AddField(
-            model_name='evidence',
-            name='effect',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='evidence', to='ledger.effect'),
+            model_name="evidence",
+            name="effect",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="evidence", to="ledger.effect"
+            ),
         ),
         migrations.AddIndex(
-            model_name='effect',
-            index=models.Index(fields=['workspace', 'state'], name='effect_by_state'),
+            model_name="effect",
+            index=models.Index(fields=["workspace", "state"], name="effect_by_state"),
         ),
         migrations.AddConstraint(
-            model_name='effect',
-            constraint=models.UniqueConstraint(fields=('workspace', 'key'), name='effect_key_unique'),
+            model_name="effect",
+            constraint=models.UniqueConstraint(fields=("workspace", "key"), name="effect_key_unique"),
         ),
         migrations.AddConstraint(
-            model_name='effect',
-            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ['in_flight', 'in_doubt', 'committed']), models.Q(('business_key', ''), _negated=True)), fields=('workspace', 'tool', 'business_key', 'simulated'), name='effect_business_key_unique'),
+            model_name="effect",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    ("state__in", ["in_flight", "in_doubt", "committed"]),
+                    models.Q(("business_key", ""), _negated=True),
+                ),
+                fields=("workspace", "tool", "business_key", "simulated"),
+                name="effect_business_key_unique",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='entry',
-            constraint=models.UniqueConstraint(fields=('run_id', 'seq'), name='entry_seq_unique'),
+            model_name="entry",
+            constraint=models.UniqueConstraint(fields=("run_id", "seq"), name="entry_seq_unique"),
         ),
     ]

@@ -76,7 +76,9 @@ def _with_file_types(schema: dict[str, Any]) -> dict[str, Any]:
     properties = {}
     for name, part in (schema.get("properties") or {}).items():
         if isinstance(part, dict) and part.get("format") == "file":
-            properties[name] = {"anyOf": [FILE_SCHEMA, {"type": "null"}]} if part.get("nullable") else FILE_SCHEMA
+            properties[name] = (
+                {"anyOf": [FILE_SCHEMA, {"type": "null"}]} if part.get("nullable") else FILE_SCHEMA
+            )
         elif isinstance(part, dict) and part.get("format") == "files":
             extra = {k: v for k, v in part.items() if k in ("minItems", "maxItems")}
             properties[name] = {"type": "array", "items": FILE_SCHEMA, **extra}

@@ -43,27 +43,27 @@ class Plan:
             forward[source].add(target)
         edges = []
         for index, edge in enumerate(document.graph.edges):
-            source, target = self.nodes[edge.source], self.nodes[edge.to]
+            leaving, entered = self.nodes[edge.source], self.nodes[edge.to]
             is_back = edge.max_rounds is not None and edge.source in _reach(forward, edge.to)
             edges.append(
                 PlanEdge(
                     index=index,
-                    source=source.id,
-                    port=edge.port or main_port(source),
-                    target=target.id,
+                    source=leaving.id,
+                    port=edge.port or main_port(leaving),
+                    target=entered.id,
                     when=edge.when,
                     is_back=is_back,
                     max_rounds=edge.max_rounds or 1,
                     catches_failure=(
                         not is_back
-                        and target.kind == "aggregator"
-                        and (target.join or "all") in TOLERANT_JOINS
-                        and edge.port in ("", main_port(source))
+                        and entered.kind == "aggregator"
+                        and (entered.join or "all") in TOLERANT_JOINS
+                        and edge.port in ("", main_port(leaving))
                     ),
                 )
             )
             if not is_back:
-                forward[source.id].add(target.id)
+                forward[leaving.id].add(entered.id)
         self.edges: tuple[PlanEdge, ...] = tuple(edges)
         self._forward = forward
         self.incoming: dict[str, tuple[PlanEdge, ...]] = {
@@ -74,9 +74,7 @@ class Plan:
         }
         self.back_edges: tuple[PlanEdge, ...] = tuple(e for e in edges if e.is_back)
         self.body: dict[int, frozenset[str]] = {
-            e.index: frozenset(
-                n for n in _reach(forward, e.target) if e.source in _reach(forward, n)
-            )
+            e.index: frozenset(n for n in _reach(forward, e.target) if e.source in _reach(forward, n))
             for e in self.back_edges
         }
         """For each back edge the nodes it repeats: all between its target and its source."""
@@ -137,5 +135,3 @@ def compile_plan(document: Document) -> Plan:
 def path_of(node: str, round: int) -> str:
     """A step's identity in its run: `draft`, in round 2 `draft[2]`."""
     return node if round == 1 else f"{node}[{round}]"
-
-

@@ -19,8 +19,8 @@ class StepState:
     kind: str
     round: int
     status: StepStatus
-    id: int | None = None
-    """Database id; None for a row this transaction inserts."""
+    id: int = 0
+    """Database id; 0 for a row this transaction inserts."""
     reason: str = ""
     port: str = ""
     taken: tuple[int, ...] = ()

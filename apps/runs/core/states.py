@@ -59,13 +59,13 @@ class WaitReason(StrEnum):
 
 
 RUN_ENDED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
-STEP_ENDED = frozenset(
-    {StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED}
-)
+STEP_ENDED = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED})
 
 _R, _S = RunStatus, StepStatus
 RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
-    _R.QUEUED: frozenset({_R.RUNNING, _R.WAITING, _R.PAUSED, _R.CANCELLING, _R.CANCELLED, _R.SUCCEEDED, _R.FAILED}),
+    _R.QUEUED: frozenset(
+        {_R.RUNNING, _R.WAITING, _R.PAUSED, _R.CANCELLING, _R.CANCELLED, _R.SUCCEEDED, _R.FAILED}
+    ),
     _R.RUNNING: frozenset({_R.WAITING, _R.PAUSED, _R.CANCELLING, _R.CANCELLED, _R.SUCCEEDED, _R.FAILED}),
     _R.WAITING: frozenset({_R.RUNNING, _R.PAUSED, _R.CANCELLING, _R.CANCELLED, _R.SUCCEEDED, _R.FAILED}),
     _R.PAUSED: frozenset(

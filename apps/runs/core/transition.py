@@ -225,13 +225,9 @@ class Transition:
         self.updates[path].update(error=error)
         self.state.retries_used += 1
         self.run_updates["retries_used"] = self.state.retries_used
-        self.entry(
-            "step.retrying", step, {"error": error, "failures": failures, "due_at": due.isoformat()}
-        )
+        self.entry("step.retrying", step, {"error": error, "failures": failures, "due_at": due.isoformat()})
 
-    def wait(
-        self, path: str, reason: str, due_at: datetime | None, memo: dict[str, Any] | None
-    ) -> None:
+    def wait(self, path: str, reason: str, due_at: datetime | None, memo: dict[str, Any] | None) -> None:
         step = self.state.steps[path]
         self._move(
             step, StepStatus.WAITING, reason=reason, due_at=due_at, memo=memo,
@@ -250,9 +246,7 @@ class Transition:
     def doubt(self, path: str, due_at: datetime | None, data: dict[str, Any]) -> None:
         """An effect's outcome is unknown; `due_at` None means only a person can say."""
         step = self.state.steps[path]
-        self._move(
-            step, StepStatus.IN_DOUBT, reason="effect", due_at=due_at, worker=None, deadline_at=None
-        )
+        self._move(step, StepStatus.IN_DOUBT, reason="effect", due_at=due_at, worker=None, deadline_at=None)
         self.entry("step.in_doubt", step, data)
 
     def wake(self, path: str, memo: dict[str, Any] | None = None) -> None:
@@ -305,9 +299,7 @@ class Transition:
         """Say what a crash cost: the resume proof line."""
         kept = sum(s.status is StepStatus.SUCCEEDED for s in self.state.steps.values())
         step = self.state.steps.get(path)
-        self.entry(
-            "run.recovered", step, {"at_step": kept + 1, "kept": kept, "repeated": 0, **data}
-        )
+        self.entry("run.recovered", step, {"at_step": kept + 1, "kept": kept, "repeated": 0, **data})
 
     def pause(self, reason: str = "") -> None:
         self.state.pause_requested = True
@@ -573,9 +565,7 @@ class Transition:
                 self._cancel(step, reason)
 
     def _cancel(self, step: StepState, reason: str) -> None:
-        self._move(
-            step, StepStatus.CANCELLED, reason=reason, due_at=None, deadline_at=None, worker=None
-        )
+        self._move(step, StepStatus.CANCELLED, reason=reason, due_at=None, deadline_at=None, worker=None)
         self.updates[step.path].update(ended_at=self.now)
         self.closed.append(step.path)
         self.entry("step.cancelled", step, {"reason": reason})
@@ -585,8 +575,14 @@ class Transition:
     def _archive(self, step: StepState, status: str, error: dict[str, Any] | None) -> None:
         self.attempts.append(
             ArchivedAttempt(
-                step.path, step.attempt, step.fence, status, step.worker,
-                step.ready_at, step.started_at, error,
+                step.path,
+                step.attempt,
+                step.fence,
+                status,
+                step.worker,
+                step.ready_at,
+                step.started_at,
+                error,
             )  # fmt: skip
         )
 
@@ -607,5 +603,3 @@ class Transition:
         for name, value in fields.items():
             setattr(step, name, value)
         self.updates.setdefault(step.path, {}).update(fields)
-
-

@@ -6,82 +6,121 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('blueprints', '0002_initial'),
-        ('runs', '0001_initial'),
-        ('workspaces', '0001_initial'),
+        ("blueprints", "0002_initial"),
+        ("runs", "0001_initial"),
+        ("workspaces", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='run',
-            name='started_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL),
+            model_name="run",
+            name="started_by",
+            field=models.ForeignKey(
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="+",
+                to=settings.AUTH_USER_MODEL,
+            ),
         ),
         migrations.AddField(
-            model_name='run',
-            name='version',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='blueprints.version'),
+            model_name="run",
+            name="version",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="runs", to="blueprints.version"
+            ),
         ),
         migrations.AddField(
-            model_name='run',
-            name='workspace',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='workspaces.workspace'),
+            model_name="run",
+            name="workspace",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="runs", to="workspaces.workspace"
+            ),
         ),
         migrations.AddField(
-            model_name='signal',
-            name='run',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='signals', to='runs.run'),
+            model_name="signal",
+            name="run",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="signals", to="runs.run"
+            ),
         ),
         migrations.AddField(
-            model_name='step',
-            name='run',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='steps', to='runs.run'),
+            model_name="step",
+            name="run",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="steps",
+                to="runs.run",
+            ),
         ),
         migrations.AddField(
-            model_name='call',
-            name='step',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='calls', to='runs.step'),
+            model_name="call",
+            name="step",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="calls", to="runs.step"
+            ),
         ),
         migrations.AddField(
-            model_name='attempt',
-            name='step',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='runs.step'),
+            model_name="attempt",
+            name="step",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="attempts", to="runs.step"
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['workspace', '-created_at'], name='run_by_workspace'),
+            model_name="run",
+            index=models.Index(fields=["workspace", "-created_at"], name="run_by_workspace"),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(condition=models.Q(('idempotency_key__isnull', False)), fields=('workspace', 'idempotency_key'), name='run_idempotency_key'),
+            model_name="run",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("idempotency_key__isnull", False)),
+                fields=("workspace", "idempotency_key"),
+                name="run_idempotency_key",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='signal',
-            constraint=models.UniqueConstraint(condition=models.Q(('key__isnull', False)), fields=('run', 'name', 'key'), name='signal_key_unique'),
+            model_name="signal",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("key__isnull", False)),
+                fields=("run", "name", "key"),
+                name="signal_key_unique",
+            ),
         ),
         migrations.AddIndex(
-            model_name='step',
-            index=models.Index(condition=models.Q(('status', 'ready')), fields=['queue', 'priority', 'ready_at'], name='step_ready'),
+            model_name="step",
+            index=models.Index(
+                condition=models.Q(("status", "ready")),
+                fields=["queue", "priority", "ready_at"],
+                name="step_ready",
+            ),
         ),
         migrations.AddIndex(
-            model_name='step',
-            index=models.Index(condition=models.Q(('status__in', ['waiting', 'in_doubt'])), fields=['due_at'], name='step_due'),
+            model_name="step",
+            index=models.Index(
+                condition=models.Q(("status__in", ["waiting", "in_doubt"])),
+                fields=["due_at"],
+                name="step_due",
+            ),
         ),
         migrations.AddIndex(
-            model_name='step',
-            index=models.Index(condition=models.Q(('status', 'running')), fields=['deadline_at'], name='step_running'),
+            model_name="step",
+            index=models.Index(
+                condition=models.Q(("status", "running")), fields=["deadline_at"], name="step_running"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='step',
-            constraint=models.UniqueConstraint(fields=('run', 'path'), name='step_path_unique'),
+            model_name="step",
+            constraint=models.UniqueConstraint(fields=("run", "path"), name="step_path_unique"),
         ),
         migrations.AddConstraint(
-            model_name='call',
-            constraint=models.UniqueConstraint(fields=('step', 'turn', 'ordinal', 'kind'), name='call_unique'),
+            model_name="call",
+            constraint=models.UniqueConstraint(
+                fields=("step", "turn", "ordinal", "kind"), name="call_unique"
+            ),
         ),
     ]
