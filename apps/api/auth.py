@@ -14,6 +14,7 @@ from ninja.security import HttpBearer, SessionAuth
 from apps.api import idempotency
 from apps.workspaces import access, selectors, services
 from apps.workspaces.errors import WorkspaceNotFound
+from apps.workspaces.models import User
 
 WORKSPACE_HEADER = "MN-Workspace"
 SESSION_WORKSPACE = "workspace"
@@ -48,6 +49,8 @@ class Session(SessionAuth):
 
     def authenticate(self, request: HttpRequest, key: str | None) -> Any:
         user = request.user
+        if not isinstance(user, User):
+            return None
         named = request.headers.get(WORKSPACE_HEADER)
         if named:
             workspace = selectors.workspace_for(user, named)
@@ -64,6 +67,6 @@ class Session(SessionAuth):
 
 
 def _as(request: HttpRequest, principal: access.Principal) -> access.Principal:
-    request.principal = principal
+    request.principal = principal  # type: ignore[attr-defined]
     idempotency.begin(request, principal)
     return principal

@@ -31,8 +31,8 @@ from apps.api.routers import (
 DESCRIPTION = """\
 Everything the pages can do. Errors are `application/problem+json` with a stable `code`. Unsafe calls take
 `Idempotency-Key`: a repeat within seven days gets the first answer again. Lists are cursor-paged. In URLs the
-`/` of a step path is written `:`. `MN-Workspace` chooses among the workspaces of a session; a token belongs to
-one.
+`/` of a step path is written `:`. `MN-Workspace` chooses among the workspaces of a session; a token belongs
+to one.
 """
 
 
@@ -123,5 +123,6 @@ def urlpatterns(api: MirrorNeuronAPI) -> list[URLPattern | URLResolver]:
     """The API's paths, each in its frame, and a problem for everything else below it."""
     patterns, _, _ = api.urls
     for pattern in patterns:
+        assert pattern.callback is not None
         pattern.callback = doors.framed(pattern.callback)
     return [*patterns, re_path(r"^.*$", csrf_exempt(problems.unknown_path))]

@@ -80,7 +80,7 @@ def finish(request: HttpRequest, response: HttpResponse) -> None:
 
 
 def key_of(request: HttpRequest) -> str | None:
-    """The key of an unsafe call. Raises InvalidInput unless it is printable and at most 200 characters long."""
+    """The key of an unsafe call. Raises InvalidInput unless it is printable and of at most 200 characters."""
     key = request.headers.get(HEADER, "").strip()
     if not key or request.method not in UNSAFE:
         return None

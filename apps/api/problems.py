@@ -99,7 +99,7 @@ def from_error(error: MirrorNeuronError) -> HttpResponse:
         more["details"] = error.attributes
     problems = getattr(error, "problems", None)
     if problems is not None:
-        more["problems"] = [vars(p) if hasattr(p, "__dict__") else p for p in problems]
+        more["problems"] = [p.as_json() for p in problems]
     headers = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -159,6 +159,8 @@ class BlueprintProblem(Shape):
     code: str
     message: str
     fix: str
+    node: str = ""
+    """Id of the node it belongs to."""
 
 
 class Validation(Shape):
@@ -193,6 +195,11 @@ class Version(VersionHead):
     document: dict[str, Json]
     source: str
     """The text as written, comments included."""
+
+
+class Imported(Version):
+    problems: list[BlueprintProblem]
+    """Warnings, and what an imported contract still lacks."""
 
 
 class GalleryItem(Shape):

@@ -338,7 +338,7 @@ def _check_verb(answer: _Answer, request: ApprovalRequest) -> None:
 def _check_arguments(request: ApprovalRequest, before: dict[str, Any], final: Any) -> None:
     """What is approved must be usable: the run never fails because of a wrong answer."""
     wrong: dict[str, str] = {}
-    for schema in selectors.argument_schemas(request) or [None]:
+    for schema in selectors.argument_schemas(request) or [{}]:
         wrong = edit.edit_problems(before, final, schema) | wrong
     if wrong:
         raise _invalid(f"{request.title!r} cannot be approved like this.", wrong)

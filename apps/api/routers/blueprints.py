@@ -12,9 +12,11 @@ from pydantic import Field
 
 from apps.api.doors import principal, reads, writes
 from apps.api.paging import Cursor, Limit, Page, page
-from apps.api.shapes import Blueprint, Validation, Version, VersionHead
+from apps.api.shapes import Blueprint, Imported, Validation, Version, VersionHead
 from apps.blueprints import models, selectors, services
 from apps.blueprints.core.svg import render_svg
+from apps.blueprints.ports import builtin_tools
+from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput
 
 router = Router()
@@ -32,42 +34,47 @@ Number = Annotated[int, Field(ge=1)]
 
 @router.get("", response=reads(Page[Blueprint]), by_alias=True, summary="List blueprints")
 def list_blueprints(request: HttpRequest, cursor: Cursor = "", limit: Limit = 50) -> Any:
-    rows = selectors.blueprints_for(principal(request))
-    return page(rows, _blueprint, cursor=cursor, limit=limit)
+    rows: Any = selectors.blueprints_for(principal(request))
+    return page(rows, lambda row: _blueprint(row, row.latest_number), cursor=cursor, limit=limit)
 
 
 @router.post(
     "",
-    response=writes(Version, 201),
-    by_alias=True,
+    response=writes(Imported, 201),
     summary="Create or import",
     openapi_extra=DOCUMENT,
 )
 def create_blueprint(request: HttpRequest, response: HttpResponse) -> Any:
-    """Published as the next version. With any error nothing is stored and every problem is in the answer."""
-    text, _ = _document(request)
-    version = services.import_blueprint(principal(request), text)
-    response["Location"] = f"{request.path}/{version.blueprint.name}/versions/{version.number}"
-    return Status(201, _version(version))
+    """Published as the next version. With any error nothing is stored and every problem is in the answer.
+
+    A stand-alone `workflow_contract` becomes an unpublished skeleton; `problems` says what it still lacks.
+    """
+    text, notes = _document(request)
+    version = services.import_blueprint(principal(request), text, notes=notes)
+    response["Location"] = f"{request.path}/{version.blueprint.name}"
+    return Status(201, _version(version) | {"problems": _problems(text)})
 
 
 @router.post("/validate", response=reads(Validation), summary="All problems at once", openapi_extra=DOCUMENT)
 def validate(request: HttpRequest) -> Any:
     text, _ = _document(request)
+    principal(request).require(Permission.READ)
     found = services.check_source(text)
-    return {"valid": found.valid, "problems": [_problem(p) for p in found.problems]}
+    return {"valid": found.valid, "problems": [p.as_json() for p in found.problems]}
 
 
 @router.get("/{name}", response=reads(Blueprint), by_alias=True, summary="Read one blueprint")
 def get_blueprint(request: HttpRequest, name: str) -> Any:
-    return _blueprint(selectors.blueprint_for(principal(request), name))
+    found = selectors.blueprint_for(principal(request), name)
+    numbered = selectors.versions_for(principal(request), name).filter(number__isnull=False)
+    return _blueprint(found, numbered.order_by("-number").values_list("number", flat=True).first())
 
 
 @router.get("/{name}/versions", response=reads(Page[VersionHead]), summary="List published versions")
 def list_versions(request: HttpRequest, name: str, cursor: Cursor = "", limit: Limit = 50) -> Any:
     """Newest first."""
-    blueprint = selectors.blueprint_for(principal(request), name)
-    rows = blueprint.versions.filter(number__isnull=False).select_related("blueprint", "created_by")
+    rows = selectors.versions_for(principal(request), name).filter(number__isnull=False)
+    rows = rows.select_related("blueprint", "created_by")
     return page(rows, _head, cursor=cursor, limit=limit)
 
 
@@ -77,7 +84,7 @@ def list_versions(request: HttpRequest, name: str, cursor: Cursor = "", limit: L
 def publish(request: HttpRequest, response: HttpResponse, name: str) -> Any:
     """The same content gives the existing version."""
     text, notes = _document(request, optional=True)
-    version = services.publish(principal(request), name, text or None, notes)
+    version = services.publish(principal(request), name, text if text.strip() else None, notes)
     response["Location"] = f"{request.path}/{version.number}"
     return Status(201, _version(version))
 
@@ -95,7 +102,7 @@ def get_version(request: HttpRequest, name: str, number: Number) -> Any:
 def svg(request: HttpRequest, name: str, version: Number | None = None) -> HttpResponse:
     """Self-contained SVG of the latest version, or of the one named."""
     found = selectors.version_for(principal(request), name, version)
-    picture = render_svg(selectors.document_of(found), standalone=True)
+    picture = render_svg(selectors.document_of(found), tools=builtin_tools(), standalone=True)
     # The picture carries its own style element; opened by itself it may use that and nothing else.
     policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     return HttpResponse(
@@ -134,15 +141,14 @@ def _document(request: HttpRequest, *, optional: bool = False) -> tuple[str, str
     return text, notes
 
 
-def _blueprint(row: models.Blueprint) -> dict[str, Any]:
-    numbers = row.versions.filter(number__isnull=False).order_by("-number").values_list("number", flat=True)
+def _blueprint(row: models.Blueprint, latest: int | None) -> dict[str, Any]:
     return {
         "id": str(row.id),
         "name": row.name,
         "title": row.title,
         "class": row.workflow_class,
         "summary": row.summary,
-        "latest_version": numbers.first(),
+        "latest_version": latest,
         "origin": row.origin,
         "created_at": row.created_at.isoformat(),
         "archived": row.archived_at is not None,
@@ -165,12 +171,5 @@ def _version(row: models.Version) -> dict[str, Any]:
     return _head(row) | {"document": row.document, "source": row.source}
 
 
-def _problem(problem: Any) -> dict[str, Any]:
-    return {
-        "path": problem.path,
-        "line": problem.line,
-        "level": problem.level,
-        "code": problem.code,
-        "message": problem.message,
-        "fix": problem.fix,
-    }
+def _problems(text: str) -> list[dict[str, Any]]:
+    return [p.as_json() for p in services.check_source(text).problems]

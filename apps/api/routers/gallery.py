@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
 from django.http import HttpRequest
@@ -50,5 +50,5 @@ def _item(item: models.GalleryItem) -> dict[str, Any]:
         "content_hash": item.content_hash,
         "readme": item.readme,
         "samples": item.samples,
-        "manifest": asdict(shown) if is_dataclass(shown) else shown.model_dump(mode="json"),
+        "manifest": asdict(shown),
     }
