@@ -36,7 +36,7 @@ class Metrics:
     line_gap: float = 18
     lane: float = 20
     """Between the lowest box and a back edge, and between back edges."""
-    header: float = 40
+    header: float = 56
     """Above the drawing inside a container."""
     padding: float = 18
     letter: float = 6.3
@@ -346,6 +346,9 @@ class _Drawing:
         right, left = start[0] + room + turn - spread, target.x - turn - spread
         low, high = min(left, target.x), max(right, source.right)
         floor = max(b.bottom for b in self.boxes if b.x <= high and b.right >= low)
+        if not self.moved:
+            passing = (p for passes in self.passes.values() for p in passes)
+            floor = max([floor, *(y for start_x, end_x, y in passing if start_x <= high and end_x >= low)])
         lane = lanes.below(floor, low, high)
         end = (target.x, target.bottom - min(12.0, target.height / 4))
         return (start, (right, start[1]), (right, lane), (left, lane), (left, end[1]), end)

@@ -142,7 +142,8 @@ class _Picture:
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="{classes}"'
             f' viewBox="{_n(x)} {_n(y)} {_n(width)} {_n(height)}" width="{_n(width)}" height="{_n(height)}"'
-            f' role="{role}" aria-label={_attribute(describe(self.document, self.states))} data-testid="graph">'
+            f' role="{role}" aria-label={_attribute(describe(self.document, self.states))}'
+            ' data-testid="graph">'
         ]
         if standalone:
             parts += [f"<style>{escape(STYLE)}</style>", _rect("mn-canvas", x, y, width, height, 0)]
@@ -205,7 +206,7 @@ class _Picture:
         return _shape("mn-badge", _BADGES[boundary], x, y, THUMBNAIL_BADGE)
 
     def _full(self, box: Box, boundary: Boundary, title: str) -> str:
-        """Badge on the left; title in up to two lines; below it the kind on the left, the state on the right."""
+        """Badge on the left; title in up to two lines; below it the kind, and the state on the right."""
         left, room = 40.0, box.width - 40 - 12
         lines = text_fit.lines(title, room, TITLE_SIZE, 1 if box.is_container else 2, bold=True)
         block = 16 * len(lines) + 15

@@ -4,9 +4,9 @@ A test keeps the two the same. Only classes are styled; a picture carries no sty
 """
 
 STYLE = """\
-/* The picture of a graph, wherever it is shown. Colours come from tokens.css; the second value is for pictures
-   that travel alone. Every state has a shape and a word besides its colour. A test keeps this equal to
-   apps/blueprints/core/svg_style.py. */
+/* The picture of a graph, wherever it is shown. Colours come from tokens.css; the second value is for
+   pictures that travel alone. Every state has a shape and a word besides its colour. A test keeps this equal
+   to apps/blueprints/core/svg_style.py. */
 @layer components {
   .mn-graph-picture {
     --g-paper: var(--paper, light-dark(#f7f7f3, #131519));
