@@ -43,14 +43,22 @@ def _value(name: str, schema: Mapping[str, Any], evidence: Evidence, *, needed: 
     if name in QUESTIONS:
         text = " ".join([*evidence.entities, evidence.question]).strip()[:MAX_QUERY]
         return text if text and fits(text) else None
-    if name in ("company", "customer", "account", "client", "name") and evidence.entities and fits(evidence.entities[0]):
+    if (
+        name in ("company", "customer", "account", "client", "name")
+        and evidence.entities
+        and fits(evidence.entities[0])
+    ):
         return evidence.entities[0]
     if name in ("document", "file", "document_id", "file_id"):
         for passage in evidence.passages:
             if passage.document and fits(passage.identity):
                 return passage.identity
     files = [f.value for f in evidence.facts if _is_file(f.value)]
-    lists = [f.value for f in evidence.facts if isinstance(f.value, list) and f.value and all(map(_is_file, f.value))]
+    lists = [
+        f.value
+        for f in evidence.facts
+        if isinstance(f.value, list) and f.value and all(map(_is_file, f.value))
+    ]
     for candidates in (files, lists):
         fitting = [v for v in candidates if fits(v)]
         if len(fitting) == 1 and (_is_file(fitting[0]) or schema.get("type") == "array"):

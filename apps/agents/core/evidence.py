@@ -137,7 +137,9 @@ class Evidence:
         ]
         found.sort(key=lambda f: ENTITY_NAMES.index(f.name))
         entities = tuple(dict.fromkeys(str(f.value) for f in found if f.name == found[0].name))
-        aims = [f.value for f in facts if f.name in _AIMS and isinstance(f.value, str) and len(f.value) <= 500]
+        aims = [
+            f.value for f in facts if f.name in _AIMS and isinstance(f.value, str) and len(f.value) <= 500
+        ]
         question = " ".join(dict.fromkeys([question, *aims]))
         return cls(tuple(unique.values()), tuple(facts), tuple(records), question, entities)
 
