@@ -41,6 +41,13 @@ def main(arguments: list[str]) -> int:
     except MirrorNeuronError as exc:
         sys.stderr.write(f"{exc}\n")
         return EXIT_CONFIGURATION
+    except Exception as exc:
+        if os.environ.get("MN_DEBUG"):
+            raise
+        sys.stderr.write(
+            f"MirrorNeuron could not go on: {type(exc).__name__}: {exc}. MN_DEBUG=1 shows where.\n"
+        )
+        return 1
     finally:
         lock.release()
     return 0

@@ -8,6 +8,7 @@ Prefork: Celery's parent only listens; every pool process gets a `WorkerProcess`
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ class ThreadedWorker:
 
 
 def _controller(queues: Sequence[str], slots: int) -> Any:
+    # Celery would run Django's system checks first, which imports every page: time a restart does not have.
+    os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
     app.finalize()
     app.loader.import_default_modules()
     # WorkController, unlike Celery's command line class, leaves signals alone, so that it may run in a

@@ -10,7 +10,9 @@ from __future__ import annotations
 from mirrorneuron.cli.frame import Entry, Root
 
 COMMANDS = {
-    "up": Entry("up:up", "Start everything on this machine and print a sign-in link.", house=False),
+    "up": Entry(
+        "up:up", "Start everything on this machine and print a sign-in link.", house=False, logs=True
+    ),
     "run": Entry("run:run", "Start a run of a blueprint."),
     "runs": Entry("runs:runs", "Look at runs, pause, resume or cancel them."),
     "approvals": Entry("approvals:approvals", "Look at what waits for a person, and decide."),
@@ -18,8 +20,8 @@ COMMANDS = {
     "blueprint": Entry("blueprint:blueprint", "Check, import, publish, export and draw blueprints."),
     "schema": Entry("blueprint:schema", "Write the JSON Schema of the blueprint format."),
     "doctor": Entry("doctor:doctor", "Say what is wrong with this installation and why a run does not move."),
-    "web": Entry("processes:web", "Serve pages and API only (servers)."),
-    "worker": Entry("processes:worker", "Work on runs only (servers)."),
+    "web": Entry("processes:web", "Serve pages and API only (servers).", logs=True),
+    "worker": Entry("processes:worker", "Work on runs only (servers).", logs=True),
     "migrate": Entry("processes:migrate", "Bring the database up to date."),
     "user": Entry("people:user", "Add people and give them a sign-in link."),
     "token": Entry("people:token", "Create, list and revoke API tokens."),

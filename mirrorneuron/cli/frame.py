@@ -153,6 +153,8 @@ class Entry:
     help: str
     house: bool = True
     """Whether Django must be loaded before the module is imported."""
+    logs: bool = False
+    """Whether it is a process that logs what it does; other commands only say what goes wrong."""
 
 
 class Root(click.Group):
@@ -170,6 +172,8 @@ class Root(click.Group):
         entry = self.commands_at.get(name)
         if entry is None:
             return None
+        if not entry.logs:
+            os.environ.setdefault("MN_LOG_LEVEL", "warning")
         if entry.house:
             open_house()
         module, _, attribute = entry.where.partition(":")

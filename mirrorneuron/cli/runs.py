@@ -14,7 +14,7 @@ from apps.runs.views import effect_view, event_view, run_view
 from mirrorneuron.base.clock import now
 from mirrorneuron.cli.actor import acting
 from mirrorneuron.cli.frame import Group, as_json, emit, table
-from mirrorneuron.cli.timeline import explanation, line_of
+from mirrorneuron.cli.timeline import end_of, explanation, line_of
 from mirrorneuron.cli.waiting import code_of, wait_for
 
 
@@ -88,6 +88,15 @@ def events(id: str, after: int, limit: int, follow: bool) -> None:
         raise click.exceptions.Exit(code_of(ended))
     entries = selectors.events_after(run, after, limit)
     emit({"items": [event_view(e) for e in entries]}, lambda: "\n".join(line_of(e) for e in entries))
+
+
+@runs.command()
+@click.argument("id")
+def wait(id: str) -> None:
+    """Wait until a run has ended or needs a person (exit code 3); works it here if nobody else does."""
+    ended = wait_for(selectors.run_for(acting(), id))
+    emit(run_view(ended), lambda: end_of(ended))
+    raise click.exceptions.Exit(code_of(ended))
 
 
 @runs.command()
