@@ -1,8 +1,8 @@
 """chain10: ten steps in a row, each recorded by itself.
 
-Two kinds of chain: `recorded` steps do something that must not be done twice (a journalled call), `pure` steps
-only compute. One run at a time on an idle engine, in the process that measures; then the floor: the same rows
-written by bare SQL on the same connection, one transaction per step.
+Two kinds of chain: `recorded` steps do something that must not be done twice (a journalled call), `pure`
+steps only compute. One run at a time on an idle engine, in the process that measures; then the floor: the
+same rows written by bare SQL on the same connection, one transaction per step.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -185,12 +186,10 @@ def _one(principal: Principal, version: Version, boot: Any, counts: Counts) -> t
     run.refresh_from_db()
     if run.status != RunStatus.SUCCEEDED:
         raise RuntimeError(f"the benchmark's own run ended as {run.status}: {run.error}")
-    moments = list(run.steps.order_by("id").values_list("started_at", "ended_at"))
-    gaps = [(b[0] - a[1]).total_seconds() for a, b in zip(moments, moments[1:], strict=False)]
-    works = [(b[0] - a[0]).total_seconds() for a, b in zip(moments, moments[1:], strict=False)]
-    # A successor is claimed in the commit that ends its predecessor, so both carry one time; what a person
-    # would call the gap is the time from start to start, less the work itself (none here).
-    return run, [max(g, w) for g, w in zip(gaps, works, strict=True)]
+    # A successor is claimed in the commit that ends its predecessor, so both rows carry one time. The steps
+    # do nothing here, so the time from start to start is what the engine needs between two steps.
+    starts = [at for at in run.steps.order_by("id").values_list("started_at", flat=True) if at]
+    return run, [(b - a).total_seconds() for a, b in pairwise(starts)]
 
 
 @contextmanager
@@ -223,7 +222,10 @@ def _floor(principal: Principal, commits: int) -> dict[str, Any]:
     step = Step.objects.create(run=run, path="p0", node_id="s", kind="code", status="running", fence=1)
     t = connection.ops.quote_name
     update_run = f"UPDATE {t(Run._meta.db_table)} SET seq = seq + 2 WHERE id = %s AND seq = %s"
-    update_step = f"UPDATE {t(Step._meta.db_table)} SET status = 'succeeded', ended_at = %s, output = %s WHERE id = %s AND fence = 1"
+    update_step = (
+        f"UPDATE {t(Step._meta.db_table)} SET status = 'succeeded', ended_at = %s, output = %s "
+        "WHERE id = %s AND fence = 1"
+    )
     run_id = run.id if connection.vendor == "postgresql" else run.id.hex
     seconds = []
     for i in range(commits):

@@ -24,7 +24,7 @@ def _secret_key() -> str:
     if not CONFIG.is_sqlite:
         raise ConfigurationError(
             "MN_SECRET_KEY is empty, but DATABASE_URL names a server.",
-            next="Set MN_SECRET_KEY (or MN_SECRET_KEY_FILE) to one long random text, the same in every process.",
+            next="Set MN_SECRET_KEY (or MN_SECRET_KEY_FILE) to one long random text, equal in all processes.",
         )
     path = CONFIG.data / "secret.key"
     try:

@@ -40,5 +40,5 @@ def append(*, workspace_id: UUID, run_id: UUID, first_seq: int, at: datetime, li
 
 
 def add_evidence(effect: Effect, source: str, body: dict[str, Any], fence: int | None = None) -> Evidence:
-    """Record what somebody learned about an effect; allowed at any time, also to a worker that lost its step."""
+    """Record what somebody learned about an effect; always allowed, also to a worker that lost its step."""
     return Evidence.objects.create(effect=effect, source=source, body=storable(body), fence=fence)

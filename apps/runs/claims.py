@@ -49,8 +49,8 @@ def timeout_of(node: Node) -> float:
 def claim_next(worker: UUID, queues: Sequence[str], *, alone: bool) -> Claim | None:
     """Claim the most urgent ready step, or None.
 
-    alone: nothing else runs in this process; only then may a step that has killed a worker be claimed, so that
-    the next death is certainly its own (ENGINE rule 14).
+    alone: nothing else runs in this process; only then may a step that has killed a worker be claimed, so
+    that the next death is certainly its own (ENGINE rule 14).
     """
     crash.reach("before_claim")
     candidates = (
@@ -85,7 +85,7 @@ def next_in_chain(tx: RunTransaction, queues: Sequence[str]) -> str | None:
     """The first step this decision made ready that its worker may go on with."""
     for path in tx.transition.updates:
         step = tx.state.steps[path]
-        if step.status is StepStatus.READY and not step.losses and tx.transition.may_claim(path):
-            if (tx.plan.nodes[step.node_id].queue or "default") in queues:
-                return path
+        queue = tx.plan.nodes[step.node_id].queue or "default"
+        if queue in queues and not step.losses and tx.transition.may_claim(path):
+            return path
     return None

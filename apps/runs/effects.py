@@ -212,6 +212,7 @@ def _in_flight(
     business_key: str,
 ) -> Effect:
     """The point of no return, durable before the first byte leaves (ENGINE rule 25)."""
+    _ensure_lease()
     try:
         with context.owned() as tx:
             _guard(context, tx, call)
@@ -248,6 +249,14 @@ def _in_flight(
         return effect
     except IntegrityError as exc:
         raise _duplicate(context, call, business_key) from exc
+
+
+def _ensure_lease() -> None:
+    from apps.runs.worker import current_worker
+
+    worker = current_worker()
+    if worker is not None:
+        worker.ensure_lease()
 
 
 def _guard(context: StepContext, tx: RunTransaction, call: EffectCall, *, resolving: bool = False) -> None:
@@ -439,6 +448,7 @@ def _resend(context: StepContext, call: EffectCall, effect: Effect) -> Any:
     """Send again with the same key and body: received twice at worst, executed once."""
     if action_hash(call.tool, call.arguments) != effect.fingerprint:
         raise Suspended(InDoubt(effect.key, None))
+    _ensure_lease()
     with context.owned() as tx:
         _guard(context, tx, call, resolving=True)
         at = now()

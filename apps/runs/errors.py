@@ -62,7 +62,7 @@ class RunConflict(Conflict):
     code = "run_conflict"
 
 
-class Suspended(Exception):  # noqa: N818 - it is not an error
+class Suspended(Exception):
     """Carries the outcome out of nested calls; only the executor catches it."""
 
     def __init__(self, outcome: Any) -> None:

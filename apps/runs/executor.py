@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from django.db import InterfaceError, OperationalError, connection
+
 from apps.ledger.services import add_evidence
 from apps.runs.claims import Claim, claim_in, next_in_chain
 from apps.runs.context import StepContext
@@ -33,6 +35,8 @@ from mirrorneuron.base.logs import logger
 from mirrorneuron.base.safejson import canonical
 
 log = logger(__name__)
+FINISH_PAUSES = (0.05, 0.2, 1.0, 3.0)
+"""Seconds between tries to store an outcome while the database does not answer."""
 
 
 def work_chain(claim: Claim, worker: UUID, queues: Sequence[str], keep_going: Any) -> int:
@@ -72,12 +76,36 @@ def work(claim: Claim, worker: UUID, queues: Sequence[str], *, chain: bool) -> C
         return None
     crash.reach("before_finish")
     try:
-        following = _finish(context, outcome, worker, queues, chain=chain)
+        following = _finish_surely(context, outcome, worker, queues, chain=chain)
     except StaleStep as exc:
         _dropped(context, exc)
         return None
     crash.reach("after_finish")
     return following
+
+
+def _finish_surely(
+    context: StepContext, outcome: Outcome | StepError, worker: UUID, queues: Sequence[str], *, chain: bool
+) -> Claim | None:
+    """Finish although the database may be away for a moment, or the outcome cannot be applied.
+
+    A commit whose answer was lost is simply tried again: if it did happen, the step is no longer running
+    under our fence and the repetition writes nothing (ENGINE rule 9).
+    """
+    for pause in FINISH_PAUSES:
+        try:
+            return _finish(context, outcome, worker, queues, chain=chain)
+        except (OperationalError, InterfaceError) as exc:
+            log.warning("step.finish_repeated", run=str(context.run_id), step=context.path, error=str(exc))
+            connection.close()
+            time.sleep(pause)
+        except StaleStep:
+            raise
+        except Exception as exc:
+            # A bug of ours must not leave the step running for ever.
+            log.exception("step.finish_failed", run=str(context.run_id), step=context.path)
+            outcome = StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error", permanent=True)
+    return _finish(context, outcome, worker, queues, chain=chain)
 
 
 def _call_handler(context: StepContext) -> Outcome | StepError:
@@ -95,6 +123,11 @@ def _call_handler(context: StepContext) -> Outcome | StepError:
         raise
     except StepError as exc:
         return exc
+    except (OperationalError, InterfaceError) as exc:
+        # The database went away, not the step: it is given back and no retry is consumed.
+        log.warning("step.database_lost", run=str(context.run_id), step=context.path, error=str(exc))
+        connection.close()
+        return HandBack()
     except Exception as exc:
         log.exception("step.crashed", run=str(context.run_id), step=context.path)
         return StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error")
@@ -131,7 +164,7 @@ def _apply(context: StepContext, tx: RunTransaction, outcome: Outcome | StepErro
                 t.fail(
                     path,
                     {"code": "output_too_large", "permanent": True,
-                     "message": f"The output has {size:,} bytes; at most {LIMITS.max_output_bytes:,} are kept."},
+                     "message": f"The output has {size:,} bytes; {LIMITS.max_output_bytes:,} are the most."},
                 )  # fmt: skip
                 return
             tx.names.know(path, outcome.output)

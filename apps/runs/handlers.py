@@ -21,7 +21,7 @@ def transform(context: Context) -> Outcome:
 
 
 def router(context: Context) -> Outcome:
-    """First or all matching conditions; `else` when none holds. Routes a model picks are `agents`' business."""
+    """First or all matching conditions; `else` when none holds. A model's choice is `agents`' business."""
     node = context.node
     extra = _with(context)
     hits = []
@@ -44,7 +44,7 @@ def aggregator(context: Context) -> Outcome:
         need = memo["out_of_reach"]
         raise StepError(
             f'Join "{node.id}" needs {need} to succeed, and that can no longer happen '
-            f"(arrived: {', '.join(memo['arrived']) or 'none'}; failed: {', '.join(memo['failed']) or 'none'}).",
+            f"(arrived: {_names(memo['arrived'])}; failed: {_names(memo['failed'])}).",
             code="join_out_of_reach", permanent=True,
         )  # fmt: skip
     steps = context.names()["steps"]
@@ -60,6 +60,10 @@ def aggregator(context: Context) -> Outcome:
         output = context.render(_template(node.merge), results=results, failed=failures)
     labels = sorted({x for source in arrived for x in context.labels_of(f"steps.{source}.output")})
     return Done(output, labels=tuple(labels))
+
+
+def _names(nodes: list[str]) -> str:
+    return ", ".join(nodes) or "none"
 
 
 def check(context: Context) -> Outcome:

@@ -136,7 +136,7 @@ class Attempt(models.Model):
 
 
 class Call(models.Model):
-    """One model request or tool call of a step. Belongs to the step: a retry continues it (ENGINE rule 24)."""
+    """One model request or tool call of a step, not of an attempt: a retry continues it (ENGINE rule 24)."""
 
     step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="calls")
     turn = models.IntegerField()

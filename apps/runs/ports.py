@@ -46,7 +46,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class InDoubt:
-    """An effect's outcome is unknown. `due_at`: when it can be resolved by itself; None means a person must."""
+    """An effect's outcome is unknown. due_at: when it can be resolved by itself; None: only by a person."""
 
     effect_key: str
     due_at: datetime | None

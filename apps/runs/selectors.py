@@ -11,7 +11,7 @@ from apps.blueprints.core.kinds import ports
 from apps.ledger.models import Effect, Entry
 from apps.ledger.selectors import effects_of, entries_after
 from apps.runs.core.plan import Plan
-from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus
+from apps.runs.core.states import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
 from apps.runs.errors import RunNotFound
 from apps.runs.models import Call, Run, Step, Worker
 from apps.runs.plans import plan_for
@@ -236,8 +236,9 @@ def _why(run: Run, plan: Plan, running: list[Step], ready: list[Step], waiting: 
 
 def _next(plan: Plan, steps: list[Step]) -> list[dict[str, Any]]:
     """What follows the active steps, with the choice that leads there."""
-    ended = {s.node_id for s in steps if s.status in ("succeeded", "failed", "skipped", "cancelled")}
-    active = {s.node_id for s in steps} - ended
+    latest = {s.node_id: s for s in sorted(steps, key=lambda s: s.round)}
+    ended = {n for n, s in latest.items() if s.status in STEP_ENDED}
+    active = set(latest) - ended
     following: list[dict[str, Any]] = []
     seen: set[tuple[str, str]] = set()
     for node_id in plan.order:

@@ -42,11 +42,11 @@ STEP_COLUMNS = (
 _JSON = frozenset({"taken", "labels", "memo", "output", "error", "input"})
 
 
-class SeqMoved(Exception):  # noqa: N818 - a race, not an error
+class SeqMoved(Exception):
     """Somebody changed the run since we read it; decide again."""
 
 
-class RunBusy(Exception):  # noqa: N818
+class RunBusy(Exception):
     """Another worker holds the run's row just now."""
 
 
@@ -94,7 +94,7 @@ class RunTransaction:
     # --- writing ------------------------------------------------------------------------------------------
 
     def write(self, expected_seq: int | None) -> None:
-        """Store the decision. expected_seq: the state was not read under the lock; it must still be current."""
+        """Store the decision. expected_seq: the state was read without the lock and must still be current."""
         t = self.transition
         t.settle()
         if t.needs_result:

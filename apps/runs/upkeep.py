@@ -6,14 +6,17 @@ process does it, how often, or whether the one before died in the middle.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q
 
 from apps.ledger.core.states import EffectState
-from apps.ledger.models import Effect
+from apps.ledger.models import Effect, Entry
 from apps.runs.core.limits import LIMITS
+from apps.runs.core.state import StepState
 from apps.runs.core.states import RUN_ENDED, StepStatus, WaitReason
 from apps.runs.effects import next_look_at
 from apps.runs.errors import RunNotFound, StaleStep
@@ -29,6 +32,16 @@ log = logger(__name__)
 def upkeep(boot: UUID) -> int:
     """One round; returns how many steps it moved."""
     return reap(boot) + fire_due() + note_recoveries()
+
+
+def anything_due(boot: UUID, queues: Sequence[str]) -> bool:
+    """The one statement an idle worker asks: is there anything to claim, to fire or to take back?"""
+    at = now()
+    return Step.objects.filter(
+        Q(status=StepStatus.READY, queue__in=queues)
+        | Q(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT], due_at__lte=at)
+        | Q(status=StepStatus.RUNNING) & (Q(deadline_at__lt=at) | ~Q(worker=boot))
+    ).exists()
 
 
 def reap(boot: UUID) -> int:
@@ -65,10 +78,14 @@ def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID) -> int:
             flying = list(Effect.objects.filter(run_id=run_id, step_path=path, state=EffectState.IN_FLIGHT))
             if flying:
                 _doubt(tx, path, flying)
+            elif dead:
+                # A death that was ordered, or a stop that ran out of time, is not the step's doing.
+                ordered = worker is not None and bool(worker.kill_requested_at or worker.stopped_at)
+                tx.transition.lose(path, why, counts=not ordered)
             else:
-                ordered = worker is not None and worker.kill_requested_at is not None
-                tx.transition.lose(path, why, counts=not ordered and dead)
-            _recovered(tx, path, since, worker)
+                tx.transition.try_again_or_fail(path, _timeout(step), permanent=False, retry_after=None)
+            if dead:
+                tx.transition.recovered(path, _proof(tx, path, since, worker))
         return 1
     except (RunBusy, StaleStep, RunNotFound):
         return 0
@@ -89,15 +106,27 @@ def _doubt(tx: RunTransaction, path: str, effects: list[Effect]) -> None:
     tx.transition.doubt(path, look, {"effect": effects[0].key})
 
 
-def _recovered(tx: RunTransaction, path: str, since: datetime | None, worker: Worker | None) -> None:
-    down = (now() - since).total_seconds() if since else 0.0
-    data = {
+def _timeout(step: StepState) -> dict[str, Any]:
+    return {
+        "code": "attempt_timeout",
+        "message": f'Step "{step.path}" was still at work when its time was over.',
+        "permanent": False,
+        "next": "Give the node a longer `timeout`, or find out what it was waiting for.",
+    }
+
+
+def _proof(tx: RunTransaction, path: str, since: datetime | None, worker: Worker | None) -> dict[str, Any]:
+    """What the crash cost, counted from the ledger: steps and effects that happened more than once."""
+    entries = Entry.objects.filter(run_id=tx.run.id)
+    done = entries.filter(kind="step.succeeded")
+    committed = entries.filter(kind="effect.committed")
+    return {
         "step": path,
-        "seconds": round(down, 3),
-        "effects_repeated": 0,
+        "repeated": done.count() - done.values("step_path").distinct().count(),
+        "effects_repeated": committed.count() - committed.values("data__key").distinct().count(),
+        "seconds": round((now() - since).total_seconds(), 3) if since else 0.0,
         "killed_by": "drill" if worker is not None and worker.kill_requested_at else "crash",
     }
-    tx.transition.recovered(path, data)
 
 
 def note_recoveries() -> int:
@@ -116,15 +145,8 @@ def note_recoveries() -> int:
                     recovered = _already_recovered(tx, worker)
                     if not running and not recovered and tx.state.status not in RUN_ENDED:
                         waiting = [s for s in tx.state.steps.values() if not s.has_ended]
-                        tx.transition.recovered(
-                            waiting[0].path if waiting else "",
-                            {
-                                "step": waiting[0].path if waiting else "",
-                                "seconds": round((at - (worker.kill_requested_at or at)).total_seconds(), 3),
-                                "effects_repeated": 0,
-                                "killed_by": "drill",
-                            },
-                        )
+                        path = waiting[0].path if waiting else ""
+                        tx.transition.recovered(path, _proof(tx, path, worker.kill_requested_at, worker))
                         noted += 1
         except RunNotFound:
             Worker.objects.filter(boot=worker.boot).update(kill_run=None)
@@ -132,8 +154,6 @@ def note_recoveries() -> int:
 
 
 def _already_recovered(tx: RunTransaction, worker: Worker) -> bool:
-    from apps.ledger.models import Entry
-
     since = worker.kill_requested_at or worker.started_at
     return Entry.objects.filter(run_id=tx.run.id, kind="run.recovered", at__gte=since).exists()
 

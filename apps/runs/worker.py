@@ -28,12 +28,13 @@ from apps.runs.core.limits import LIMITS
 from apps.runs.core.states import RUN_ENDED, StepStatus
 from apps.runs.executor import work_chain
 from apps.runs.models import Step, Worker
-from apps.runs.upkeep import forget_old_workers, upkeep
+from apps.runs.upkeep import anything_due, forget_old_workers, upkeep
 from mirrorneuron.base.clock import clock, now
 from mirrorneuron.base.logs import logger
 from mirrorneuron.config import config
 
 log = logger(__name__)
+ATTENTION_SECONDS = 10.0
 _current: WorkerProcess | None = None
 
 
@@ -66,6 +67,7 @@ class WorkerProcess:
         self._exclusive = False
         self._stopping = threading.Event()
         self._wake = threading.Event()
+        self._renewed = time.monotonic()
         self._threads: list[threading.Thread] = []
         self._drains: set[threading.Thread] = set()
 
@@ -149,7 +151,13 @@ class WorkerProcess:
                 connections.close_all()
         connections.close_all()
 
+    def ensure_lease(self) -> None:
+        """Renew before anything goes in flight if the last renewal is old: the process was suspended."""
+        if time.monotonic() - self._renewed > self.lease_seconds / 2:
+            self._renew()
+
     def _renew(self) -> None:
+        self._renewed = time.monotonic()
         self.sync_clock()
         until = now() + timedelta(seconds=self.lease_seconds)
         if not Worker.objects.filter(boot=self.boot).update(lease_until=until):
@@ -165,15 +173,20 @@ class WorkerProcess:
     # --- polling ------------------------------------------------------------------------------------------
 
     def _poll_loop(self) -> None:
-        housekeeping = 0.0
+        housekeeping = attention = 0.0
         while not self._stopping.is_set():
             try:
-                upkeep(self.boot)
-                self._spawn_drains()
-                self._exit_if_stuck()
+                if time.monotonic() > attention:
+                    # At the start and now and then: what the quick question does not see.
+                    attention = time.monotonic() + ATTENTION_SECONDS
+                    upkeep(self.boot)
+                    self._exit_if_stuck()
                 if time.monotonic() > housekeeping:
                     housekeeping = time.monotonic() + 3600
                     forget_old_workers()
+                if anything_due(self.boot, self.queues):
+                    upkeep(self.boot)
+                    self._spawn_drains()
             except DatabaseError as exc:
                 log.warning("poll.failed", error=str(exc))
                 connections.close_all()
@@ -184,7 +197,7 @@ class WorkerProcess:
         connections.close_all()
 
     def _spawn_drains(self) -> None:
-        """One drain per ready step, up to the free slots; a doorbell may have come first, then it finds none."""
+        """One drain per ready step, up to the free slots; if a doorbell came first, it finds none."""
         free = self.slots - self._busy
         if free <= 0 or self._exclusive:
             return

@@ -17,7 +17,17 @@ from apps.blueprints.core.schema_export import blueprint_schema
 from apps.blueprints.core.svg import render_svg
 from apps.blueprints.models import Version
 from mirrorneuron.cli.actor import acting
-from mirrorneuron.cli.frame import FAILED, Command, Group, emit, read_text, say, table
+from mirrorneuron.cli.frame import (
+    FAILED,
+    Command,
+    Group,
+    emit,
+    problem_line,
+    problem_view,
+    read_text,
+    say,
+    table,
+)
 from mirrorneuron.cli.run import version_of
 
 
@@ -46,11 +56,11 @@ _HEAD = ("name", "title", "class")
 def validate(file: str) -> None:
     """Print every problem of a blueprint, each with its line and what to do; stores nothing."""
     validation = services.check_source(read_text("", file))
-    problems = [_problem(p) for p in validation.problems]
+    problems = [problem_view(p) for p in validation.problems]
     errors = sum(p["level"] == "error" for p in problems)
 
     def text() -> str:
-        lines = [_problem_line(file, p) for p in problems]
+        lines = [problem_line(file, p) for p in problems]
         verdict = "valid" if validation.valid else f"{errors} error{'s' if errors != 1 else ''}"
         warnings = len(problems) - errors
         lines.append(f"{file}: {verdict}, {warnings} warning{'s' if warnings != 1 else ''}")
@@ -74,9 +84,9 @@ def import_(file: str, out: str | None) -> None:
     notes: list[dict[str, Any]] = []
     if _is_contract(text):
         text, found = import_contract(text)
-        notes = [_problem(p) for p in found]
+        notes = [problem_view(p) for p in found]
         for problem in notes:
-            say(_problem_line(file, problem))
+            say(problem_line(file, problem))
         if out:
             _write(out, text)
             emit({"written": out, "problems": notes}, f"Wrote the skeleton to {out}.")
@@ -125,8 +135,8 @@ def svg(what: str, out: str | None) -> None:
         validation = services.check_source(read_text("", what))
         document = validation.document
         if document is None:
-            for problem in map(_problem, validation.problems):
-                say(_problem_line(what, problem))
+            for problem in map(problem_view, validation.problems):
+                say(problem_line(what, problem))
             raise click.exceptions.Exit(FAILED)
     else:
         document = selectors.document_of(version_of(acting(), what))
@@ -180,16 +190,6 @@ def _published(version: Version, done: str, notes: list[dict[str, Any]]) -> None
     )
 
 
-def _problem(problem: Any) -> dict[str, Any]:
-    return {k: getattr(problem, k) for k in ("path", "line", "level", "code", "message", "fix")}
-
-
-def _problem_line(file: str, problem: dict[str, Any]) -> str:
-    where = f"{file}:{problem['line']}" if problem["line"] else file
-    fix = f" {problem['fix']}" if problem["fix"] else ""
-    return f"{where}: {problem['level']}: {problem['message']}{fix} [{problem['code']}]"
-
-
 def _is_contract(text: str) -> bool:
     data = parse(text).data
     return isinstance(data, dict) and "workflow_contract" in data
@@ -217,6 +217,7 @@ card:
   business_owner: you
   technical_owner: you
   model_steward: you
+  runbook: Read the passages again; if a document is missing, start another run with it.
 contract:
   goal: One file with notes on the topic, quoting the given documents only.
   inputs:
@@ -254,7 +255,7 @@ graph:
       kind: approval
       title: Store the notes on {{ inputs.topic }}?
       proposes: store
-      with: {path: "notes.md", content: "{{ steps.notes.output.summary }}"}
+      with: {name: "notes.md", content: "{{ steps.notes.output.summary }}"}
       show: [search, notes]
     - {id: store, kind: tool, tool: write_file}
   edges:

@@ -237,7 +237,7 @@ def open_house() -> None:
 
 def fail(error: MirrorNeuronError) -> NoReturn:
     """Say what is wrong and what to do, and leave with the code for it."""
-    problems = [p if isinstance(p, dict) else vars(p) for p in getattr(error, "problems", ())]
+    problems = [problem_view(p) for p in getattr(error, "problems", ())]
     if as_json():
         document = {
             "code": error.code,
@@ -248,10 +248,24 @@ def fail(error: MirrorNeuronError) -> NoReturn:
         }
         click.echo(json.dumps({"error": storable(document)}, indent=2, ensure_ascii=False))
     say(str(error))
+    for problem in problems:
+        say("  " + problem_line("blueprint", problem))
     for path, sentence in error.fields.items():
-        if sentence not in error.message:
+        if not problems and sentence not in error.message:
             say(f"  {path}: {sentence}")
     raise click.exceptions.Exit(exit_code(error))
+
+
+def problem_view(problem: Any) -> dict[str, Any]:
+    """A validation problem in the shape of the API."""
+    return {name: getattr(problem, name) for name in ("path", "line", "level", "code", "message", "fix")}
+
+
+def problem_line(file: str, problem: Mapping[str, Any]) -> str:
+    """A validation problem as compilers write them, so that editors can jump to the line."""
+    where = f"{file}:{problem['line']}" if problem["line"] else file
+    fix = f" {problem['fix']}" if problem["fix"] else ""
+    return f"{where}: {problem['level']}: {problem['message']}{fix} [{problem['code']}]"
 
 
 def exit_code(error: MirrorNeuronError) -> int:

@@ -18,7 +18,8 @@ _SAID = ("message", "why", "tool", "action", "outcome", "decision", "verb", "by"
 def line_of(entry: Entry) -> str:
     """One entry: time, number, what happened, where, and a few words of what it carries."""
     where = f"  {entry.step_path}" if entry.step_path else ""
-    return f"{entry.at.astimezone():%H:%M:%S}  {entry.seq:>4}  {entry.kind:<20}{where}{_words(entry.data)}".rstrip()
+    at = entry.at.astimezone()
+    return f"{at:%H:%M:%S}  {entry.seq:>4}  {entry.kind:<20}{where}{_words(entry.data)}".rstrip()
 
 
 def end_of(run: Run) -> str:

@@ -19,7 +19,7 @@ class RetryPolicy:
 
 
 def retry_policy(node: Node, document: Document) -> RetryPolicy:
-    """The node's own policy, filled up from the contract: its retry budget counts retries, so tries are one more."""
+    """The node's own policy, filled up from the contract, whose budget counts retries: tries are one more."""
     retry = node.retry or Retry()
     budget = document.contract.recovery_policy.retry_budget
     return RetryPolicy(
@@ -36,7 +36,7 @@ def next_retry(
     """When a failed step is tried again; None when its attempts are used up.
 
     failures: reported failures so far, this one included; lost attempts do not count.
-    jitter: a draw from [0, 1); the delay is jitter * min(max_seconds, base_seconds * factor ** (failures - 1)).
+    jitter: a draw from [0, 1); the delay is jitter * min(max_seconds, base_seconds * factor ** (failures-1)).
     retry_after: seconds the other side asked for; never shortened, at most an hour is believed.
     Raises ValueError if failures < 1.
     Source: "full jitter" in M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog, 2015.

@@ -3,8 +3,8 @@
 run
   queued     → running | paused | cancelling | cancelled
   running    → waiting | paused | cancelling | succeeded | failed
-  waiting    → running | paused | cancelling | succeeded | failed      nothing ready or running, something waits
-  paused     → queued | running | waiting | cancelling | failed | succeeded    what was running may still finish
+  waiting    → running | paused | cancelling | succeeded | failed    (only waiting steps left)
+  paused     → queued | running | waiting | cancelling | failed | succeeded  (what runs may still finish)
   cancelling → cancelled                                     once effects in flight and in doubt are settled
   failed     → running                                       only by run.reopened
 step
@@ -14,7 +14,7 @@ step
   running    → succeeded | failed                            by its fence holder
   running    → waiting                                       timer, retry, signal, approval
   running    → in_doubt                                      an effect's outcome is unknown
-  running    → ready                                         lost: lease or deadline passed, no effect in flight
+  running    → ready                                         lost: its worker died, no effect in flight
   running    → cancelled
   waiting    → ready | running | succeeded | failed | cancelled | skipped
   in_doubt   → ready | failed | cancelled | skipped

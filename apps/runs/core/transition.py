@@ -36,7 +36,7 @@ Evaluate = Callable[[str, dict[str, Any]], Any]
 
 
 RESOLVING = "resolving"
-"""Reason of a ready step whose effect in doubt is looked into; it may be claimed while its run is stopping."""
+"""Reason of a ready step whose effect in doubt is looked into; claimable although its run is stopping."""
 
 
 class IllegalMove(RuntimeError):
@@ -299,7 +299,7 @@ class Transition:
         """Say what a crash cost: the resume proof line."""
         kept = sum(s.status is StepStatus.SUCCEEDED for s in self.state.steps.values())
         step = self.state.steps.get(path)
-        self.entry("run.recovered", step, {"at_step": kept + 1, "kept": kept, "repeated": 0, **data})
+        self.entry("run.recovered", step, {"at_step": kept + 1, "kept": kept, **data})
 
     def pause(self, reason: str = "") -> None:
         self.state.pause_requested = True
@@ -445,10 +445,8 @@ class Transition:
             return
         for edge in self.plan.outgoing[node.id]:
             if edge.is_back and edge.index in step.taken:
-                self.entry(
-                    "round.opened", step,
-                    {"round": self.state.round_of(self.plan, edge.target), "from": node.id, "to": edge.target},
-                )  # fmt: skip
+                round = self.state.round_of(self.plan, edge.target)
+                self.entry("round.opened", step, {"round": round, "from": node.id, "to": edge.target})
                 self._activate(edge.target)
                 return  # The other edges belong to the round that has just begun.
         for target in dict.fromkeys(e.target for e in self.plan.outgoing[node.id] if not e.is_back):
@@ -583,7 +581,7 @@ class Transition:
                 step.ready_at,
                 step.started_at,
                 error,
-            )  # fmt: skip
+            )
         )
 
     def _expect(self, step: StepState) -> None:

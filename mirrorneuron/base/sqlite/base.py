@@ -9,6 +9,7 @@ work, because Django runs those hooks after `_commit`.
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 from django.db.backends.sqlite3 import base as django_sqlite
@@ -29,7 +30,7 @@ class WriteLock:
 
     def __init__(self, path: str) -> None:
         self._thread = threading.Lock()
-        self._file = open(path + ".lock", "ab") if path and fcntl else None  # noqa: SIM115
+        self._file = Path(path + ".lock").open("ab") if path and fcntl else None
 
     @classmethod
     def of(cls, path: str) -> WriteLock:
