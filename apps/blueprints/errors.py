@@ -38,7 +38,9 @@ class BlueprintInvalid(InvalidInput):
             if place
             else f"The blueprint has {count}; nothing was stored. The first: {first.message}",
             fields=fields,
-            next=first.fix if len(errors) == 1 else "Correct them all; `mn blueprint validate` lists each with its fix.",
+            next=first.fix
+            if len(errors) == 1
+            else "Correct them all; `mn blueprint validate` lists each with its fix.",
         )
 
     def problems_json(self) -> list[dict[str, Any]]:

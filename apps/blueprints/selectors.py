@@ -67,7 +67,8 @@ def version_for(principal: Principal, name: str, number: int | None = None) -> V
     latest = published.aggregate(latest=Max("number"))["latest"]
     if latest is None:
         raise VersionNotFound(
-            f'Blueprint "{name}" has no published version.', next="Publish it: mn blueprint publish " + name + "."
+            f'Blueprint "{name}" has no published version.',
+            next="Publish it: mn blueprint publish " + name + ".",
         )
     raise VersionNotFound(
         f'Blueprint "{name}" has no version {number}; the latest is {latest}.', next=f"Use {name}@{latest}."
@@ -88,7 +89,11 @@ def gallery_item(name: str) -> GalleryItem:
 
 def document_of(version: Version | GalleryItem) -> Document:
     """The blueprint as an object, kept for the life of the process: a version never changes."""
-    key = version.pk if isinstance(version, Version) else (version.name, version.content_hash, version.synced_at)
+    key = (
+        version.pk
+        if isinstance(version, Version)
+        else (version.name, version.content_hash, version.synced_at)
+    )
     with _lock:
         found = _documents.get(key)
         if found is not None:
@@ -112,9 +117,13 @@ def problems_of(version: Version | GalleryItem) -> list[Problem]:
     return validate(parse(version.source), builtin_tools()).problems
 
 
-def _not_found(name: str, known: list[str], where: str = "this workspace and the gallery") -> BlueprintNotFound:
+def _not_found(
+    name: str, known: list[str], where: str = "this workspace and the gallery"
+) -> BlueprintNotFound:
     near = nearest(name, known)
     return BlueprintNotFound(
         f'There is no blueprint "{name}" in {where}.',
-        next=f'Did you mean "{near}"?' if near else "See `mn blueprint --help`, or the gallery, for what there is.",
+        next=f'Did you mean "{near}"?'
+        if near
+        else "See `mn blueprint --help`, or the gallery, for what there is.",
     )

@@ -1,6 +1,7 @@
 """Everything that writes blueprints: import, publish, install, archive, and the gallery's copy of the disk.
 
-A blueprint's row is locked while a version is added, so that numbers never collide; what is refused stores nothing.
+A blueprint's row is locked while a version is added, so that numbers never collide; what is refused stores
+nothing.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ _REFERENCE = re.compile(r"^(?P<name>[^@]+)(?:@(?P<number>[0-9]{1,9}))?$")
 def check_source(text: str, *, publishing: bool = False) -> Validation:
     """Validate a text with the built-in tools and those it declares. Stores nothing.
 
-    A stand-alone `workflow_contract` is checked as the skeleton it would become; the import's own problems come
-    first, with the lines of the contract.
+    A stand-alone `workflow_contract` is checked as the skeleton it would become; the import's own problems
+    come first, with the lines of the contract.
     """
     parsed = parse(text)
     if not is_contract(parsed):
@@ -59,9 +60,7 @@ def check_source(text: str, *, publishing: bool = False) -> Validation:
     # The skeleton's lines are not lines of the text that was given.
     rest = [type(p)(p.path, None, p.level, p.code, p.message, p.fix, p.node) for p in found.problems]
     known = {p.code for p in problems}
-    return Validation(
-        found.document, [*problems, *(p for p in rest if p.code not in known)], found.remainder
-    )
+    return Validation(found.document, [*problems, *(p for p in rest if p.code not in known)], found.remainder)
 
 
 # --- importing and publishing -----------------------------------------------------------------------------
@@ -70,9 +69,9 @@ def check_source(text: str, *, publishing: bool = False) -> Validation:
 def import_blueprint(principal: Principal, text: str, *, publish: bool = True, notes: str = "") -> Version:
     """Store a text as a version of the blueprint it names; the blueprint is made when it is new.
 
-    publish: give it the next number; identical content gives the version that has it already.
-    A stand-alone `workflow_contract` is stored as an unpublished skeleton, since it still lacks a card; what is
-    left to do is in `check_source(text)` and `selectors.problems_of(version)`.
+    publish: give it the next number; identical content gives the version that has it already. A stand-alone
+    `workflow_contract` is stored as an unpublished skeleton, since it still lacks a card; what is left to
+    do is in `check_source(text)` and `selectors.problems_of(version)`.
     Raises BlueprintInvalid with every problem, NameTaken never, BlueprintArchived.
     """
     principal.require(Permission.EDIT)
@@ -104,7 +103,8 @@ def publish(principal: Principal, name: str, text: str | None = None, notes: str
         newest = blueprint.versions.order_by("-created_at", "-id").first()
         if newest is None:
             raise VersionNotFound(
-                f'Blueprint "{name}" has nothing to publish.', next="Give the text: mn blueprint publish NAME FILE."
+                f'Blueprint "{name}" has nothing to publish.',
+                next="Give the text: mn blueprint publish NAME FILE.",
             )
         text = newest.source
     document = _checked(text, publishing=True)
@@ -257,7 +257,9 @@ def install(principal: Principal, gallery_name: str) -> Version:
             return version_for(principal, item.name)
         origin = {"gallery": item.name, "hash": item.content_hash}
         document = _checked(item.source, publishing=True)
-        return _store(principal, item.source, document, publish=True, notes="Installed from the gallery.", origin=origin)
+        return _store(
+            principal, item.source, document, publish=True, notes="Installed from the gallery.", origin=origin
+        )
 
 
 def version_for_run(principal: Principal, reference: str) -> Version:
@@ -283,15 +285,16 @@ def version_for_run(principal: Principal, reference: str) -> Version:
 def _refuse_archived(blueprint: Blueprint) -> None:
     if blueprint.archived_at is not None:
         raise BlueprintArchived(
-            f'The blueprint "{blueprint.name}" is archived, so nothing new starts from it.', next="Restore it first."
+            f'The blueprint "{blueprint.name}" is archived, so nothing new starts from it.',
+            next="Restore it first.",
         )
 
 
 def sync_gallery(directory: str | Path) -> list[str]:
     """Copy the gallery from disk: new and changed folders are stored, vanished ones removed.
 
-    Returns the names that changed. A folder that cannot be used is logged with its problems and left out, so that
-    one bad folder never stops the start.
+    Returns the names that changed. A folder that cannot be used is logged with its problems and left out,
+    so that one bad folder never stops the start.
     """
     root = Path(directory)
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
@@ -324,7 +327,11 @@ def _read_folder(folder: Path, source: Path, position: int) -> GalleryItem | Non
     if not checked.valid or checked.document is None:
         for problem in checked.errors:
             log.error(
-                "gallery.invalid", folder=folder.name, line=problem.line, path=problem.path, problem=problem.message
+                "gallery.invalid",
+                folder=folder.name,
+                line=problem.line,
+                path=problem.path,
+                problem=problem.message,
             )
         return None
     document = checked.document

@@ -1,8 +1,8 @@
 """Turns a stand-alone `workflow_contract` into a blueprint skeleton.
 
-The contract keeps every word it has. Around it grows the least graph that respects it: one agent that may use the
-allowed tools, then one approval for each human checkpoint. What the contract names and nothing provides becomes a
-placeholder and a problem, so that the skeleton says by itself what is left to do.
+The contract keeps every word it has. Around it grows the least graph that respects it: one agent that may
+use the allowed tools, then one approval for each human checkpoint. What the contract names and nothing
+provides becomes a placeholder and a problem, so that the skeleton says by itself what is left to do.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ def import_contract(text: str, tools: Mapping[str, ToolSpec] | None = None) -> t
     contract = parsed.data.get(TOP) if isinstance(parsed.data, dict) else None
     if not isinstance(contract, dict):
         found.error(
-            (TOP,) if isinstance(parsed.data, dict) and TOP in parsed.data else (), "not_a_contract",
+            (TOP,) if isinstance(parsed.data, dict) and TOP in parsed.data else (),
+            "not_a_contract",
             f"A stand-alone contract is a mapping under {TOP}, found {word(contract)}.",
             f"Start with {TOP}: {{name: my_workflow, goal: …}}.",
-        )  # fmt: skip
+        )
         return "", found.sorted()
     builder = _Skeleton(contract, tools or {}, found)
     return plain_dump(builder.document()), found.sorted()
@@ -96,13 +97,18 @@ class _Skeleton:
         given = self.contract.get("name")
         name = re.sub(r"[^a-z0-9_-]+", "_", str(given or "").lower()).strip("_")[:64]
         if not name:
-            self.problem("error", (TOP,), "missing_key", "The contract has no name.", "Add name: my_workflow.")
+            self.problem(
+                "error", (TOP,), "missing_key", "The contract has no name.", "Add name: my_workflow."
+            )
             return "imported_contract"
         if name != given:
             self.problem(
-                "warning", (TOP, "name"), "renamed", f"The name {shown(given)} becomes {shown(name)}.",
+                "warning",
+                (TOP, "name"),
+                "renamed",
+                f"The name {shown(given)} becomes {shown(name)}.",
                 "Names have lower-case letters, digits, _ and -.",
-            )  # fmt: skip
+            )
         return name
 
     def kept(self) -> dict[str, Any]:
@@ -113,9 +119,12 @@ class _Skeleton:
                 kept[key] = value
             else:
                 self.problem(
-                    "error", (TOP, key), "unknown_key", f"{shown(key)} is not a key of a contract; it is left out.",
+                    "error",
+                    (TOP, key),
+                    "unknown_key",
+                    f"{shown(key)} is not a key of a contract; it is left out.",
                     f"{_cap(instead(key, KEYS))}.",
-                )  # fmt: skip
+                )
         criteria = self.mapping(kept, "success_criteria")
         output = criteria.get("output")
         criteria["output"] = [self.criterion(c) for c in output] if isinstance(output, list) else []
@@ -130,7 +139,8 @@ class _Skeleton:
         ]
         checkpoints = kept.get("human_checkpoints")
         kept["human_checkpoints"] = [
-            self.checkpoint(c, index) for index, c in enumerate(checkpoints if isinstance(checkpoints, list) else [])
+            self.checkpoint(c, index)
+            for index, c in enumerate(checkpoints if isinstance(checkpoints, list) else [])
         ]
         return kept
 
@@ -138,9 +148,12 @@ class _Skeleton:
         value = kept.get(key)
         if value is not None and not isinstance(value, dict):
             self.problem(
-                "error", (TOP, key), "wrong_type", f"{key} must be a mapping, found {word(value)}; it is left out.",
+                "error",
+                (TOP, key),
+                "wrong_type",
+                f"{key} must be a mapping, found {word(value)}; it is left out.",
                 f"Write {key}: {{…}}.",
-            )  # fmt: skip
+            )
         kept[key] = dict(value) if isinstance(value, dict) else {}
         result: dict[str, Any] = kept[key]
         return result
@@ -160,10 +173,12 @@ class _Skeleton:
                 continue
             result[name] = {"claim": _text(value), "verified": False}
             self.problem(
-                "warning", (*path, name), "unverified_claim",
+                "warning",
+                (*path, name),
+                "unverified_claim",
                 f"{name} is the text {shown(_text(value))}; it is kept as an unverified claim.",
                 "Write a number to make it a target, such as 0.95.",
-            )  # fmt: skip
+            )
         return result
 
     def names(self, value: Any) -> list[str]:
@@ -172,7 +187,11 @@ class _Skeleton:
             path: Path = (TOP, "boundaries", "allowed_tools", index)
             if not isinstance(name, str):
                 self.problem(
-                    "error", path, "wrong_type", f"An allowed tool is a name, found {word(name)}; it is left out.", "Write its name."
+                    "error",
+                    path,
+                    "wrong_type",
+                    f"An allowed tool is a name, found {word(name)}; it is left out.",
+                    "Write its name.",
                 )
                 continue
             known = name if name in self.tools else _identifier(name)
@@ -180,10 +199,12 @@ class _Skeleton:
                 result.append(known)
             if known not in self.tools:
                 self.problem(
-                    "warning", path, "placeholder_tool",
+                    "warning",
+                    path,
+                    "placeholder_tool",
                     f"There is no tool {shown(name)}; it becomes the placeholder {shown(known)}.",
                     f"Give tools.{known} its url, method and parameters{self.near(known)}.",
-                )  # fmt: skip
+                )
         return result
 
     def near(self, name: str) -> str:
@@ -208,10 +229,13 @@ class _Skeleton:
         given = str(checkpoint.get("step") or f"checkpoint_{index + 1}")
         checkpoint["step"] = _identifier(given, "approve")
         self.problem(
-            "warning", (TOP, "human_checkpoints", index), "checkpoint_without_node",
-            f"The checkpoint {shown(given)} names no node, since a contract has no graph; it becomes an approval.",
+            "warning",
+            (TOP, "human_checkpoints", index),
+            "checkpoint_without_node",
+            f"The checkpoint {shown(given)} names no node, since a contract has no graph; it becomes an "
+            "approval.",
             f"Put the step that acts after {checkpoint['step']}, and write proposes: on the approval.",
-        )  # fmt: skip
+        )
         return checkpoint
 
     def approvals(self, checkpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,13 +6,13 @@ descriptions in the published JSON Schema.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from apps.blueprints.core.durations import parse_duration
 
-API_VERSION = "mirrorneuron/v1"
+API_VERSION: Final = "mirrorneuron/v1"
 ID_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 NAME_PATTERN = r"^[a-z0-9_-]{1,64}$"
 

@@ -1,7 +1,7 @@
 """What follows what in a graph, for any list of nodes and edges, however wrong.
 
-An edge with `max_rounds` whose target leads to its source is a back edge; every other edge goes forward. Sets of
-nodes are bit masks, so that a graph of hundreds of nodes costs a few milliseconds.
+An edge with `max_rounds` whose target leads to its source is a back edge; every other edge goes forward.
+Sets of nodes are bit masks, so that a graph of hundreds of nodes costs a few milliseconds.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Reads the text of a blueprint, YAML or JSON, and remembers where everything stands.
 
-Two readings of the same text. The first gives plain values, the line of every key and item, and every duplicate
-key; it is what validation works on. The second, made on demand, is the round-trip tree that keeps comments,
-order and quoting, so that an edited blueprint comes back as its author wrote it.
+Two readings of the same text. The first gives plain values, the line of every key and item, and every
+duplicate key; it is what validation works on. The second, made on demand, is the round-trip tree that keeps
+comments, order and quoting, so that an edited blueprint comes back as its author wrote it.
 
-A blueprint comes from strangers: size, depth, number of values and what aliases may multiply are bounded, tags
-are refused, and nothing in a text can make an object of ours.
+A blueprint comes from strangers: size, depth, number of values and what aliases may multiply are bounded,
+tags are refused, and nothing in a text can make an object of ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarstring import LiteralScalarString
 
@@ -36,7 +36,7 @@ MAX_ALIASED = 20_000
 _TAG = "tag:yaml.org,2002:"
 
 
-class _Refused(Exception):  # noqa: N818 - it ends the reading, it is not an error of ours
+class _Refused(Exception):
     def __init__(self, code: str, message: str, fix: str, line: int | None = None) -> None:
         super().__init__(message)
         self.problem = Problem("", line, "error", code, message, fix)
@@ -77,7 +77,8 @@ class Parsed:
     def dump(self) -> str:
         """The document as text again: comments, key order, quoting and anchors as they were.
 
-        Indentation and spacing between values become even. A text that could not be read comes back unchanged.
+        Indentation and spacing between values become even. A text that could not be read comes back
+        unchanged.
         """
         if not self.readable or any(p.code == "duplicate_key" for p in self.problems):
             return self.text
@@ -193,7 +194,9 @@ class _JsonLines:
             return items
         value = json.loads(token)
         if isinstance(value, float) and not math.isfinite(value):
-            raise _Refused("not_a_number", f"{token} is too large for a number.", "Write a smaller number.", self.line)
+            raise _Refused(
+                "not_a_number", f"{token} is too large for a number.", "Write a smaller number.", self.line
+            )
         return value
 
     def mapping(self, path: Path) -> dict[str, Any]:
@@ -231,7 +234,9 @@ def _read_yaml(parsed: Parsed) -> None:
         # On some malformed texts the library fails in its own code; for a reader that is bad syntax as well.
         raise _Refused("yaml_syntax", f"The text is not YAML ({exc}).", "Check the last change.") from None
     if root is None:
-        raise _Refused("empty", "The document is empty.", "Start from `mn blueprint new` or a gallery blueprint.")
+        raise _Refused(
+            "empty", "The document is empty.", "Start from `mn blueprint new` or a gallery blueprint."
+        )
     parsed.data = _Values(parsed, reader).value(root, ())
     parsed.lines.setdefault((), root.start_mark.line + 1)
 
@@ -242,14 +247,22 @@ def _syntax(parsed: Parsed, exc: MarkedYAMLError) -> _Refused:
     what = str(exc.problem or exc.context or "bad syntax").strip()
     if "maximum depth" in what:
         return _Refused(
-            "too_deep", f"The document is nested deeper than {MAX_DEPTH} levels.", "Flatten the document.", line
+            "too_deep",
+            f"The document is nested deeper than {MAX_DEPTH} levels.",
+            "Flatten the document.",
+            line,
         )
     if "undefined alias" in what:
-        return _Refused("unknown_alias", f"YAML: {what}.", "Define the anchor with & before using it with *.", line)
+        return _Refused(
+            "unknown_alias", f"YAML: {what}.", "Define the anchor with & before using it with *.", line
+        )
     if "expected a single document" in str(exc.context or what):
         line = exc.problem_mark.line + 1 if exc.problem_mark else line
         return _Refused(
-            "many_documents", "The text holds more than one document.", "Keep one document; remove the `---` line.", line
+            "many_documents",
+            "The text holds more than one document.",
+            "Keep one document; remove the `---` line.",
+            line,
         )
     source = parsed.text.splitlines()
     fix = "Check the indentation and the line before."
@@ -345,7 +358,8 @@ class _Values:
                         "error",
                         "key_not_text",
                         "A key is a list or a mapping.",
-                        'Use a plain name as the key; put a value that starts with { in double quotes, as in "{{ … }}".',
+                        "Use a plain name as the key; put a value that starts with "
+                        '{ in double quotes, as in "{{ … }}".',
                     )
                 )
                 continue

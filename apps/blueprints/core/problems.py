@@ -106,3 +106,8 @@ def shown(value: Any) -> str:
     text = repr(value) if not isinstance(value, str) else f'"{value}"'
     text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def article(word: str) -> str:
+    """`an agent`, `a tool`."""
+    return f"{'an' if word[:1] in 'aeiou' else 'a'} {word}"

@@ -23,9 +23,7 @@ def _schema() -> dict[str, Any]:
     schema = Document.model_json_schema(by_alias=True, mode="validation")
     _spell_durations(schema)
     node = schema["$defs"]["Node"]
-    node["x-fields-of-kind"] = {
-        kind: sorted(fields(kind)) for kind in node["properties"]["kind"]["enum"]
-    }
+    node["x-fields-of-kind"] = {kind: sorted(fields(kind)) for kind in node["properties"]["kind"]["enum"]}
     node["x-runnable-kinds"] = sorted(RUNNABLE)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **schema}
 

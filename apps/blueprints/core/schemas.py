@@ -35,21 +35,57 @@ FILE: Schema = {
 """What an input with `format: file` is for tools and expressions."""
 
 _SCHEMA = frozenset(
-    "items additionalProperties not if then else contains propertyNames unevaluatedItems unevaluatedProperties".split()
+    [
+        "items",
+        "additionalProperties",
+        "not",
+        "if",
+        "then",
+        "else",
+        "contains",
+        "propertyNames",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    ]
 )
-_SCHEMAS = frozenset("properties patternProperties $defs definitions dependentSchemas".split())
-_SCHEMA_LIST = frozenset("prefixItems allOf anyOf oneOf".split())
+_SCHEMAS = frozenset(["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"])
+_SCHEMA_LIST = frozenset(["prefixItems", "allOf", "anyOf", "oneOf"])
 _COUNTS = frozenset(
-    "minLength maxLength minItems maxItems minProperties maxProperties minContains maxContains".split()
+    [
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+        "minContains",
+        "maxContains",
+    ]
 )
-_NUMBERS = frozenset("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf".split())
+_NUMBERS = frozenset(["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"])
 _TEXTS = frozenset(
-    "title description format pattern $ref $schema $id $comment $anchor contentMediaType contentEncoding".split()
+    [
+        "title",
+        "description",
+        "format",
+        "pattern",
+        "$ref",
+        "$schema",
+        "$id",
+        "$comment",
+        "$anchor",
+        "contentMediaType",
+        "contentEncoding",
+    ]
 )
-_FLAGS = frozenset("uniqueItems deprecated readOnly writeOnly".split())
-_OTHERS = frozenset("type required enum const default examples dependentRequired contentSchema".split())
+_FLAGS = frozenset(["uniqueItems", "deprecated", "readOnly", "writeOnly"])
+_OTHERS = frozenset(
+    ["type", "required", "enum", "const", "default", "examples", "dependentRequired", "contentSchema"]
+)
 KEYWORDS = _SCHEMA | _SCHEMAS | _SCHEMA_LIST | _COUNTS | _NUMBERS | _TEXTS | _FLAGS | _OTHERS
-_OPAQUE = frozenset("anyOf oneOf allOf not if patternProperties dependentSchemas unevaluatedProperties".split())
+_OPAQUE = frozenset(
+    ["anyOf", "oneOf", "allOf", "not", "if", "patternProperties", "dependentSchemas", "unevaluatedProperties"]
+)
 """With one of these, what a value can be is no longer plain to see."""
 
 
@@ -73,7 +109,9 @@ def _check(schema: Any, path: Path, root: Any, depth: int) -> Iterator[Flaw]:
     if isinstance(schema, bool):
         return
     if not isinstance(schema, dict):
-        yield Flaw(path, f"A JSON Schema is a mapping, found {word(schema)}.", "Write {type: string} or the like.")
+        yield Flaw(
+            path, f"A JSON Schema is a mapping, found {word(schema)}.", "Write {type: string} or the like."
+        )
         return
     if depth > 40:
         yield Flaw(path, "The schema is nested deeper than 40 levels.", "Flatten it or use $defs.")
@@ -82,7 +120,9 @@ def _check(schema: Any, path: Path, root: Any, depth: int) -> Iterator[Flaw]:
         here = (*path, keyword)
         if keyword in _SCHEMA or keyword == "contentSchema":
             if keyword == "items" and isinstance(value, list):
-                yield Flaw(here, "items is a list.", "Write prefixItems for a list of schemas, items for one schema.")
+                yield Flaw(
+                    here, "items is a list.", "Write prefixItems for a list of schemas, items for one schema."
+                )
             else:
                 yield from _check(value, here, root, depth + 1)
         elif keyword in _SCHEMAS:
@@ -100,13 +140,19 @@ def _check(schema: Any, path: Path, root: Any, depth: int) -> Iterator[Flaw]:
 
 def _check_schemas(keyword: str, value: Any, here: Path, root: Any, depth: int) -> Iterator[Flaw]:
     if not isinstance(value, dict):
-        yield Flaw(here, f"{keyword} is {word(value)}, a mapping of names to schemas is needed.", "Write {name: {type: string}}.")
+        yield Flaw(
+            here,
+            f"{keyword} is {word(value)}, a mapping of names to schemas is needed.",
+            "Write {name: {type: string}}.",
+        )
         return
     for name, item in value.items():
         if keyword == "patternProperties" and not _is_pattern(name):
             yield Flaw((*here, name), f"{shown(name)} is not a regular expression.", "Correct the pattern.")
         if keyword == "properties" and isinstance(item, str) and item in TYPES:
-            yield Flaw((*here, name), f"A JSON Schema is a mapping, found {shown(item)}.", f"Write {{type: {item}}}.")
+            yield Flaw(
+                (*here, name), f"A JSON Schema is a mapping, found {shown(item)}.", f"Write {{type: {item}}}."
+            )
             continue
         yield from _check(item, (*here, name), root, depth + 1)
 
@@ -116,17 +162,27 @@ def _check_keyword(keyword: str, value: Any, here: Path, root: Any) -> Iterator[
         yield from _check_type(value, here)
     elif keyword in _COUNTS:
         if not _is_number(value) or value != int(value) or value < 0:
-            yield Flaw(here, f"{keyword} is {shown(value)}, a whole number from 0 is needed.", "Write a number such as 1.")
+            yield Flaw(
+                here,
+                f"{keyword} is {shown(value)}, a whole number from 0 is needed.",
+                "Write a number such as 1.",
+            )
     elif keyword in _NUMBERS:
         if not _is_number(value) or (keyword == "multipleOf" and value <= 0):
-            yield Flaw(here, f"{keyword} is {shown(value)}, a number is needed.", "Write a number without quotes.")
+            yield Flaw(
+                here, f"{keyword} is {shown(value)}, a number is needed.", "Write a number without quotes."
+            )
     elif keyword in _TEXTS:
         if not isinstance(value, str):
             yield Flaw(here, f"{keyword} is {word(value)}, text is needed.", "Put it in quotes.")
         elif keyword == "pattern" and not _is_pattern(value):
             yield Flaw(here, f"pattern {shown(value)} is not a regular expression.", "Correct the pattern.")
         elif keyword == "$ref" and not _resolves(root, value):
-            yield Flaw(here, f"$ref {shown(value)} names nothing in this schema.", "Write #/$defs/NAME and define it under $defs.")
+            yield Flaw(
+                here,
+                f"$ref {shown(value)} names nothing in this schema.",
+                "Write #/$defs/NAME and define it under $defs.",
+            )
     elif keyword in _FLAGS:
         if not isinstance(value, bool):
             yield Flaw(here, f"{keyword} is {shown(value)}, true or false is needed.", "Write true or false.")
@@ -135,7 +191,11 @@ def _check_keyword(keyword: str, value: Any, here: Path, root: Any) -> Iterator[
             yield Flaw(here, f"{keyword} is {word(value)}, a list is needed.", "Write [a, b].")
     elif keyword == "required":
         if value is True or value is False:
-            yield Flaw(here, "required is a list of property names, not true or false.", "Write required: [name] beside properties.")
+            yield Flaw(
+                here,
+                "required is a list of property names, not true or false.",
+                "Write required: [name] beside properties.",
+            )
         elif not _is_names(value):
             yield Flaw(here, "required is a list of different property names.", "Write required: [name].")
     elif keyword == "dependentRequired":
@@ -144,7 +204,12 @@ def _check_keyword(keyword: str, value: Any, here: Path, root: Any) -> Iterator[
     elif keyword not in KEYWORDS and not keyword.startswith(("x-", "$")):
         near = nearest(keyword, KEYWORDS)
         if near is not None:
-            yield Flaw(here, f"{shown(keyword)} is not a JSON Schema keyword and has no effect.", f'Write "{near}".', False)
+            yield Flaw(
+                here,
+                f"{shown(keyword)} is not a JSON Schema keyword and has no effect.",
+                f'Write "{near}".',
+                False,
+            )
     elif keyword.startswith("$") and keyword not in KEYWORDS:
         yield Flaw(here, f"{shown(keyword)} is not supported here.", "Use $defs and $ref.")
 
@@ -157,7 +222,13 @@ def _check_type(value: Any, here: Path) -> Iterator[Flaw]:
         if not isinstance(name, str) or name not in TYPES:
             near = {"text": "string", "str": "string", "int": "integer", "float": "number", "bool": "boolean",
                     "list": "array", "dict": "object", "map": "object", "any": None}.get(str(name), "")  # fmt: skip
-            fix = "Leave type out to allow anything" if near is None else f'Write "{near}"' if near else instead(str(name), TYPES)
+            fix = (
+                "Leave type out to allow anything"
+                if near is None
+                else f'Write "{near}"'
+                if near
+                else instead(str(name), TYPES)
+            )
             yield Flaw(here, f"{shown(name)} is not a JSON Schema type.", _sentence(fix))
 
 
@@ -177,7 +248,9 @@ def _check_required(schema: Schema, path: Path) -> Iterator[Flaw]:
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(n, str) for n in value) and len(set(value)) == len(value)
+    return (
+        isinstance(value, list) and all(isinstance(n, str) for n in value) and len(set(value)) == len(value)
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -362,7 +435,11 @@ def misfits(
         )
         return
     if have != frozenset({"object"}):
-        if have == frozenset({"array"}) and isinstance(here.get("items"), dict) and isinstance(given.get("items"), dict):
+        if (
+            have == frozenset({"array"})
+            and isinstance(here.get("items"), dict)
+            and isinstance(given.get("items"), dict)
+        ):
             yield from misfits(
                 given["items"], here["items"], f"an item of {what}", path, root=root, given_root=given_root
             )
@@ -383,7 +460,12 @@ def _misfits_of_objects(
     for name, schema in has.items():
         if name in properties:
             yield from misfits(
-                schema, properties[name], inner.format(f'"{name}"'), (*path, name), root=root, given_root=given_root
+                schema,
+                properties[name],
+                inner.format(f'"{name}"'),
+                (*path, name),
+                root=root,
+                given_root=given_root,
             )
         elif written and not isinstance(wanted.get("additionalProperties"), dict):
             near = nearest(name, [p for p in properties if p not in has])

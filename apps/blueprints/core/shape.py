@@ -1,7 +1,7 @@
 """Fits plain values into `Document` and says in words what does not fit.
 
-One mistake must not hide the others: what does not fit is reported, taken out and the rest tried again, until a
-document remains that the other rules can look at. Positions stay those of the original text.
+One mistake must not hide the others: what does not fit is reported, taken out and the rest tried again,
+until a document remains that the other rules can look at. Positions stay those of the original text.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Fitted:
         result: Path = ()
         for part in path:
             kept = self.kept.get(result)
-            result = (*result, kept[part] if kept is not None and isinstance(part, int) and part < len(kept) else part)
+            result = (
+                *result,
+                kept[part] if kept is not None and isinstance(part, int) and part < len(kept) else part,
+            )
         return result
 
     def remaining(self) -> Any:
@@ -63,7 +66,9 @@ class Fitted:
 
     def _remaining(self, value: Any, path: Path) -> Any:
         if isinstance(value, dict):
-            return {k: self._remaining(v, (*path, k)) for k, v in value.items() if (*path, k) not in self.gone}
+            return {
+                k: self._remaining(v, (*path, k)) for k, v in value.items() if (*path, k) not in self.gone
+            }
         if isinstance(value, list):
             kept = [i for i in range(len(value)) if (*path, i) not in self.gone]
             if len(kept) != len(value):
@@ -77,9 +82,11 @@ def fit(data: Any, problems: Problems) -> Fitted:
     fitted = Fitted(data)
     if not isinstance(data, dict):
         problems.error(
-            (), "not_a_blueprint", f"A blueprint is a mapping, found {word(data)}.",
+            (),
+            "not_a_blueprint",
+            f"A blueprint is a mapping, found {word(data)}.",
             "Start with apiVersion: mirrorneuron/v1 and kind: Blueprint.",
-        )  # fmt: skip
+        )
         return fitted
     for _ in range(MAX_ROUNDS):
         try:
@@ -91,7 +98,9 @@ def fit(data: Any, problems: Problems) -> Fitted:
         fitted.is_whole = not fitted.gone and "metadata" in data
         break
     if "metadata" not in data:
-        problems.error((), "missing_key", "The blueprint has no metadata.", "Add metadata: {name: my_blueprint}.")
+        problems.error(
+            (), "missing_key", "The blueprint has no metadata.", "Add metadata: {name: my_blueprint}."
+        )
     return fitted
 
 
@@ -99,7 +108,9 @@ def _with_metadata(fitted: Fitted) -> Any:
     remaining = fitted.remaining()
     metadata = remaining.get("metadata")
     if not isinstance(metadata, dict):
-        remaining["metadata"] = {"name": "unnamed"} if fitted.gone or "metadata" not in remaining else metadata
+        remaining["metadata"] = (
+            {"name": "unnamed"} if fitted.gone or "metadata" not in remaining else metadata
+        )
     elif "name" not in metadata and ("metadata", "name") in fitted.gone:
         metadata["name"] = "unnamed"
     return remaining
@@ -119,15 +130,20 @@ def _take_out(exc: ValidationError, fitted: Fitted, problems: Problems) -> bool:
             if (*place, key) not in fitted.gone:
                 noun, _ = _keys_of(error["loc"][:-1])
                 problems.error(
-                    place, "missing_key", f'{_cap(_named(noun, value))} has no "{key}".', _missing_fix(noun, key)
+                    place,
+                    "missing_key",
+                    f'{_cap(_named(noun, value))} has no "{key}".',
+                    _missing_fix(noun, key),
                 )
             fitted.gone.add((*place, key) if place == ("metadata",) else place)
             continue
         if tags[-1:] == ("[key]",):
             problems.error(
-                place, "bad_name", f"{shown(place[-1])} cannot be a name here.",
+                place,
+                "bad_name",
+                f"{shown(place[-1])} cannot be a name here.",
                 f"Write {_PATTERNS['^[a-z][a-z0-9_]{0,63}$']}, such as {_as_name(str(place[-1]))}.",
-            )  # fmt: skip
+            )
         else:
             code, message, fix = _explain(dict(error), place, value, tags)
             problems.error(place, code, message, fix)
@@ -168,9 +184,16 @@ def _explain(error: dict[str, Any], place: Path, value: Any, tags: tuple[str, ..
     if kind == "extra_forbidden":
         noun, keys = _keys_of(error["loc"][:-1])
         key = str(place[-1])
-        return "unknown_key", f"{shown(key)} is not a key of {noun}.", _cap(instead(key, keys) or "remove it") + "."
+        return (
+            "unknown_key",
+            f"{shown(key)} is not a key of {noun}.",
+            _cap(instead(key, keys) or "remove it") + ".",
+        )
     if kind in ("literal_error", "enum"):
-        allowed = [part.strip().strip("'") for part in str(context.get("expected", "")).replace(" or ", ", ").split(",")]
+        allowed = [
+            part.strip().strip("'")
+            for part in str(context.get("expected", "")).replace(" or ", ", ").split(",")
+        ]
         near = nearest(str(value), allowed)
         fix = f'Write "{near}".' if near else f"Write one of {listed(allowed)}."
         if len(allowed) > 8 and not near:
@@ -183,12 +206,20 @@ def _explain(error: dict[str, Any], place: Path, value: Any, tags: tuple[str, ..
     if kind == "value_error":
         message = str(error["msg"]).removeprefix("Value error, ")
         if "is not a duration" in message:
-            return "bad_duration", f"{name} is {shown(value)}, which is not a duration.", "Write it like 500ms, 30s, 5m, 4h or 2d."
+            return (
+                "bad_duration",
+                f"{name} is {shown(value)}, which is not a duration.",
+                "Write it like 500ms, 30s, 5m, 4h or 2d.",
+            )
         return "bad_value", f"{name}: {message}.", "Correct the value."
     if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
         sign, limit = next(iter(context.items()), ("", ""))
         text = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}.get(str(sign), "")
-        return "out_of_range", f"{name} is {shown(value)}; it must be {text} {limit}.", f"Write a number that is {text} {limit}."
+        return (
+            "out_of_range",
+            f"{name} is {shown(value)}; it must be {text} {limit}.",
+            f"Write a number that is {text} {limit}.",
+        )
     expected = _EXPECTED.get(kind.split("_")[0], "")
     if kind == "int_from_float":
         expected = "a whole number"
@@ -197,7 +228,11 @@ def _explain(error: dict[str, Any], place: Path, value: Any, tags: tuple[str, ..
     if tags[-1:] == ("str",):
         expected = "text or a mapping"
     if not expected:
-        return "bad_value", f"{name} is {shown(value)}, which does not fit: {error['msg']}.", "Correct the value."
+        return (
+            "bad_value",
+            f"{name} is {shown(value)}, which does not fit: {error['msg']}.",
+            "Correct the value.",
+        )
     fix = f"Write {expected}."
     if expected == "text" and isinstance(value, (int, float, bool)):
         fix = f'Put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}".'

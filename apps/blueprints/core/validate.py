@@ -1,8 +1,8 @@
 """Everything wrong with a blueprint, in one answer.
 
-First the text (`parse`), then the shape (`shape`), then the rules on whatever remains well-formed, so that one
-mistake never hides another. An error is what cannot run or breaks the blueprint's own contract; a warning never
-blocks.
+First the text (`parse`), then the shape (`shape`), then the rules on whatever remains well-formed, so that
+one mistake never hides another. An error is what cannot run or breaks the blueprint's own contract; a
+warning never blocks.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ def validate(
     data = parsed.data if parsed is not None else source
     if isinstance(data, dict) and "workflow_contract" in data and "graph" not in data:
         found.error(
-            ("workflow_contract",), "is_contract", "This is a stand-alone workflow contract, not a blueprint.",
+            ("workflow_contract",),
+            "is_contract",
+            "This is a stand-alone workflow contract, not a blueprint.",
             "Import it: it becomes a blueprint skeleton.",
-        )  # fmt: skip
+        )
         return Validation(None, found.sorted())
     fitted = fit(data, found)
     if fitted.document is None:

@@ -11,7 +11,7 @@ from apps.blueprints.core.document import Document, Edge, Node
 from apps.blueprints.core.expression_types import type_of_template
 from apps.blueprints.core.graphs import Shape
 from apps.blueprints.core.problems import Path, Problems
-from apps.blueprints.core.schemas import Missing, Schema, at
+from apps.blueprints.core.schemas import Missing, Schema, at, check
 from apps.blueprints.core.shape import Fitted
 from apps.blueprints.core.tools import ToolSpec
 
@@ -77,6 +77,11 @@ class Case:
         ) | frozenset(self.shape.nodes)
 
     @cached_property
+    def _inputs(self) -> Schema | None:
+        schema = self.document.contract.inputs
+        return None if any(flaw.is_error for flaw in check(schema)) else schema
+
+    @cached_property
     def proposed_by(self) -> dict[str, list[str]]:
         """Node → approvals that propose it."""
         found: dict[str, list[str]] = {}
@@ -85,6 +90,10 @@ class Case:
                 found.setdefault(node.proposes, []).append(node.id)
         return found
 
+    def is_tool_node(self, node_id: str) -> bool:
+        node = self.shape.nodes.get(node_id)
+        return node is not None and node.kind == "tool"
+
     def lookup(self, path: tuple[str, ...]) -> Schema | None:
         """The schema of what an expression names, where it is known."""
         found = self.look(path)
@@ -92,7 +101,7 @@ class Case:
 
     def look(self, path: tuple[str, ...]) -> Schema | Missing | None:
         if path[0] == "inputs":
-            return at(self.document.contract.inputs, path[1:]) if self.document.contract.inputs else None
+            return at(self._inputs, path[1:]) if self._inputs else None
         if path[0] == "run":
             return at(RUN, path[1:])
         if path[0] == "round":
@@ -116,7 +125,8 @@ class Case:
         node = self.shape.nodes[node_id]
         schema: Any = None
         if node.kind in ("agent", "extract"):
-            schema = node.output
+            # Of a schema with mistakes nothing is concluded.
+            schema = node.output if not any(flaw.is_error for flaw in check(node.output)) else None
         elif node.kind == "tool" and node.tool in self.tools:
             schema = self.tools[node.tool].output
         elif node.kind == "transform":

@@ -9,7 +9,7 @@ from typing import Any
 from apps.blueprints.core.document import Criterion, ForbiddenAction, Node
 from apps.blueprints.core.expression_types import type_of_template
 from apps.blueprints.core.kinds import RUNNABLE
-from apps.blueprints.core.problems import Path, shown
+from apps.blueprints.core.problems import Path, article, shown
 from apps.blueprints.core.rules.case import Case
 from apps.blueprints.core.rules.names import Scope, check_condition, check_template
 from apps.blueprints.core.rules.nodes import check_one
@@ -42,9 +42,11 @@ def check_contract(case: Case) -> None:
     for name in case.document.contract.tool_limits:
         if name not in case.tools and name not in case.names("tools"):
             case.warning(
-                ("contract", "tool_limits", name), "unknown_tool", f"There is no tool {shown(name)} to limit.",
+                ("contract", "tool_limits", name),
+                "unknown_tool",
+                f"There is no tool {shown(name)} to limit.",
                 _cap(unknown_tool_fix(case, name)) + ".",
-            )  # fmt: skip
+            )
 
 
 # --- what comes in and goes out ---------------------------------------------------------------------------
@@ -58,16 +60,20 @@ def _check_schemas(case: Case) -> None:
         kinds = types(schema)
         if schema and kinds is not None and "object" not in kinds:
             case.error(
-                path, "bad_schema", f"contract.{field} describes an object with named fields, not {words(kinds)}.",
+                path,
+                "bad_schema",
+                f"contract.{field} describes an object with named fields, not {words(kinds)}.",
                 "Write {type: object, properties: {…}}.",
-            )  # fmt: skip
+            )
         elif schema and field == "inputs" and "type" not in schema and "properties" not in schema:
             known = {"type", "properties", "required", "additionalProperties", "title", "description"}
             if any(isinstance(v, dict) for k, v in schema.items() if k not in known):
                 case.error(
-                    path, "bad_schema", "contract.inputs is a JSON Schema; its fields belong under properties.",
+                    path,
+                    "bad_schema",
+                    "contract.inputs is a JSON Schema; its fields belong under properties.",
                     "Write {type: object, properties: {company: {type: string}}}.",
-                )  # fmt: skip
+                )
 
 
 def _check_outputs(case: Case) -> None:
@@ -83,20 +89,24 @@ def _check_outputs(case: Case) -> None:
             case.error(("outputs", *misfit.path), "missing_output", misfit.message, misfit.fix)
         elif misfit.code == "unknown_argument":
             case.warning(
-                ("outputs", *misfit.path), "undeclared_output",
+                ("outputs", *misfit.path),
+                "undeclared_output",
                 f"The output {shown(misfit.path[-1])} is not in contract.outputs.",
                 f"Declare it under contract.outputs.properties, or: {misfit.fix}",
-            )  # fmt: skip
+            )
         else:
             case.error(("outputs", *misfit.path), misfit.code, _cap(misfit.message), misfit.fix)
     for name in wanted.get("required") or ():
         if isinstance(name, str) and name not in outputs and name not in case.names("outputs"):
             near = nearest(name, outputs)
             case.error(
-                ("outputs",) if outputs else (), "missing_output",
+                ("outputs",) if outputs else (),
+                "missing_output",
                 f"The contract promises the output {shown(name)}, but outputs does not give it.",
-                f'Rename "{near}" to "{name}".' if near else f'Add {name}: "{{{{ steps.NODE.output.… }}}}" to outputs.',
-            )  # fmt: skip
+                f'Rename "{near}" to "{name}".'
+                if near
+                else f'Add {name}: "{{{{ steps.NODE.output.… }}}}" to outputs.',
+            )
 
 
 def _check_criteria(case: Case) -> None:
@@ -108,9 +118,11 @@ def _check_criteria(case: Case) -> None:
         if criterion.check is None or criterion.check == "person":
             if criterion.args and criterion.check is None:
                 case.error(
-                    path, "missing_field", f"The criterion {shown(criterion.text)} has args but no check.",
+                    path,
+                    "missing_field",
+                    f"The criterion {shown(criterion.text)} has args but no check.",
                     "Add check: expression, schema or grounded.",
-                )  # fmt: skip
+                )
             continue
         check_one(case, criterion.check, criterion, path, _AT_END)
 
@@ -126,9 +138,11 @@ def _check_boundaries(case: Case) -> None:
             case.warning(path, "named_twice", f"{shown(name)} stands twice.", "Remove one of them.")
         if name not in case.tools and name not in case.names("tools"):
             case.warning(
-                path, "unknown_tool", f"The contract allows {shown(name)}, but there is no such tool.",
+                path,
+                "unknown_tool",
+                f"The contract allows {shown(name)}, but there is no such tool.",
                 f"{_cap(unknown_tool_fix(case, name))}, or remove it.",
-            )  # fmt: skip
+            )
     for index, action in enumerate(boundaries.forbidden_actions):
         _check_forbidden(case, action, ("contract", "boundaries", "forbidden_actions", index))
 
@@ -143,11 +157,12 @@ def _check_forbidden(case: Case, action: str | ForbiddenAction, path: Path) -> N
         return
     near = nearest(name, declared)
     case.warning(
-        path, "not_enforceable",
+        path,
+        "not_enforceable",
         f"{shown(name)} is not enforceable: no tool of this blueprint declares an action of that name.",
         (f'Write "{near}", or ' if near else "Write ")
         + "{name: …, when: \"tool == '…' && …\"} so that the gateway can refuse it.",
-    )  # fmt: skip
+    )
 
 
 # --- people -----------------------------------------------------------------------------------------------
@@ -161,9 +176,12 @@ def _check_checkpoints(case: Case) -> None:
             approvals = [n.id for _, n in case.nodes() if n.kind == "approval"]
             near = nearest(step, case.node_ids) or (approvals[0] if len(approvals) == 1 else None)
             case.error(
-                (*path, "step"), "unknown_checkpoint", f"The human checkpoint {shown(step)} names no node.",
-                (f'Write "{near}", or add' if near else "Add") + f" a node {{id: {_identifier(step)}, kind: approval}}.",
-            )  # fmt: skip
+                (*path, "step"),
+                "unknown_checkpoint",
+                f"The human checkpoint {shown(step)} names no node.",
+                (f'Write "{near}", or add' if near else "Add")
+                + f" a node {{id: {_identifier(step)}, kind: approval}}.",
+            )
             continue
         node = case.shape.nodes.get(step)
         if node is None:
@@ -171,23 +189,32 @@ def _check_checkpoints(case: Case) -> None:
         if node.kind != "approval":
             if checkpoint.required and not _asks(case, node):
                 case.error(
-                    (*path, "step"), "checkpoint_without_gate",
-                    f'The contract requires a person at "{step}", but it is a {node.kind} and nobody is asked.',
-                    f"Name an approval node, or add one before {step} with proposes: {step}.", node=step,
-                )  # fmt: skip
+                    (*path, "step"),
+                    "checkpoint_without_gate",
+                    f'The contract requires a person at "{step}", but it is {article(node.kind)} and '
+                    "nobody is asked.",
+                    f"Name an approval node, or add one before {step} with proposes: {step}.",
+                    node=step,
+                )
             continue
         out = [case.shape.port(e) for _, e in case.shape.outgoing[step]]
         if checkpoint.timeout_action == "edge" and "expired" not in out:
             case.error(
-                (*path, "timeout_action"), "missing_port",
-                f'When "{step}" is overdue the run should follow an edge, but none leaves by its port expired.',
-                f"Add an edge {{from: {step}.expired, to: …}}, or write timeout_action: pause.", node=step,
-            )  # fmt: skip
+                (*path, "timeout_action"),
+                "missing_port",
+                f'When "{step}" is overdue the run should follow an edge, but none leaves by its port '
+                "expired.",
+                f"Add an edge {{from: {step}.expired, to: …}}, or write timeout_action: pause.",
+                node=step,
+            )
         if checkpoint.timeout_action != "pause" and node.due is None:
             case.warning(
-                path, "no_due_date", f'"{step}" has no due date, so its timeout action {checkpoint.timeout_action} never happens.',
-                f"Add due: 4h to the node {step}.", node=step,
-            )  # fmt: skip
+                path,
+                "no_due_date",
+                f'"{step}" has no due date, so its timeout action {checkpoint.timeout_action} never happens.',
+                f"Add due: 4h to the node {step}.",
+                node=step,
+            )
 
 
 def _asks(case: Case, node: Node) -> bool:
@@ -205,26 +232,39 @@ def _check_gates(case: Case) -> None:
         for spec, place in _writes(case, node, path):
             if _asks(case, node):
                 continue
-            gate = f"Add an approval node before it with proposes: {node.id}" if node.kind == "tool" else "Give it read tools only"
+            gate = (
+                f"Add an approval node before it with proposes: {node.id}"
+                if node.kind == "tool"
+                else "Give it read tools only"
+            )
             if node.id in open_ways or node.kind != "tool":
                 if spec.name in needs and node.kind == "tool":
                     case.error(
-                        place, "write_without_gate",
-                        f'"{node.id}" calls {spec.name} without an approval, which the contract forbids: it would be refused.',
-                        f"{gate} and an edge from its port approved, or write tier: 1.", node=node.id,
-                    )  # fmt: skip
+                        place,
+                        "write_without_gate",
+                        f'"{node.id}" calls {spec.name} without an approval, which the contract '
+                        "forbids: it would be refused.",
+                        f"{gate} and an edge from its port approved, or write tier: 1.",
+                        node=node.id,
+                    )
                 else:
                     case.warning(
-                        place, "ungated_write",
-                        f'"{node.id}" can change the world with {spec.name} and no approval stands before it.',
-                        f"{gate}, or write tier: 1.", node=node.id,
-                    )  # fmt: skip
+                        place,
+                        "ungated_write",
+                        f'"{node.id}" can change the world with {spec.name} and no approval stands '
+                        "before it.",
+                        f"{gate}, or write tier: 1.",
+                        node=node.id,
+                    )
             elif spec.name in needs:
                 case.warning(
-                    place, "approval_not_bound",
-                    f'An approval stands before "{node.id}", but it does not approve the exact call of {spec.name}.',
-                    f"Write proposes: {node.id} on that approval, and give it the arguments in its with.", node=node.id,
-                )  # fmt: skip
+                    place,
+                    "approval_not_bound",
+                    f'An approval stands before "{node.id}", but it does not approve the exact call of '
+                    f"{spec.name}.",
+                    f"Write proposes: {node.id} on that approval, and give it the arguments in its with.",
+                    node=node.id,
+                )
     _check_way_out(case, open_ways)
 
 
@@ -254,16 +294,23 @@ def _writes(case: Case, node: Node, path: Path) -> list[tuple[ToolSpec, Path]]:
 def _check_way_out(case: Case, open_ways: set[str]) -> None:
     """Private data, untrusted content and a way out without a person between them."""
     shape = case.shape
-    private = any(spec.name in case.document.tools and case.document.connections for spec in case.tools.values())
+    private = any(
+        spec.name in case.document.tools and case.document.connections for spec in case.tools.values()
+    )
     inputs = case.document.contract.inputs.get("properties")
     if isinstance(inputs, dict):
-        private = private or any(isinstance(s, dict) and s.get("format") in ("file", "files") for s in inputs.values())
+        private = private or any(
+            isinstance(s, dict) and s.get("format") in ("file", "files") for s in inputs.values()
+        )
     if not private:
         return
     untrusted = {
         node.id
         for node in shape.nodes.values()
-        for name in (node.tool, *(case.document.agents[node.agent].tools if node.agent in case.document.agents else ()))
+        for name in (
+            node.tool,
+            *(case.document.agents[node.agent].tools if node.agent in case.document.agents else ()),
+        )
         if name in case.tools and case.tools[name].open_world and not case.tools[name].is_write
     }
     for path, node in case.nodes():
@@ -271,11 +318,14 @@ def _check_way_out(case: Case, open_ways: set[str]) -> None:
         for spec, place in _writes(case, node, path):
             if spec.sinks and not _asks(case, node) and node.id in open_ways and untrusted & before:
                 case.warning(
-                    place, "untrusted_way_out",
-                    f'"{node.id}" sends with {spec.name} after reading untrusted content ({", ".join(sorted(untrusted & before)[:3])}) '
+                    place,
+                    "untrusted_way_out",
+                    f'"{node.id}" sends with {spec.name} after reading untrusted content '
+                    f"({', '.join(sorted(untrusted & before)[:3])}) "
                     "and private data, and no person looks.",
-                    "Add an approval before it, or clean the untrusted part with an extract node.", node=node.id,
-                )  # fmt: skip
+                    "Add an approval before it, or clean the untrusted part with an extract node.",
+                    node=node.id,
+                )
 
 
 # --- the card and the rest --------------------------------------------------------------------------------
@@ -292,19 +342,25 @@ def _check_card(case: Case) -> None:
     for field, example in examples.items():
         if not getattr(card, field) and field not in _written(case.raw("card")):
             report(
-                ("card",), "card_incomplete", f"The agent card has no {field}; a published blueprint needs it.",
+                ("card",),
+                "card_incomplete",
+                f"The agent card has no {field}; a published blueprint needs it.",
                 f"Add {example} under card.",
-            )  # fmt: skip
+            )
         elif not getattr(card, field):
             report(
-                ("card", field), "card_incomplete", f"{field} of the agent card is empty; a published blueprint needs it.",
+                ("card", field),
+                "card_incomplete",
+                f"{field} of the agent card is empty; a published blueprint needs it.",
                 f"Write {example}.",
-            )  # fmt: skip
+            )
     if not card.runbook:
         case.warning(
-            ("card",), "no_runbook", "There is no runbook: nobody knows what to do when it goes wrong.",
+            ("card",),
+            "no_runbook",
+            "There is no runbook: nobody knows what to do when it goes wrong.",
             "Add runbook: runbook.md under card.",
-        )  # fmt: skip
+        )
     if case.publishing and not case.document.contract.goal:
         case.warning(("contract",), "no_goal", "The contract has no goal.", "Add goal: one sentence.")
 
@@ -317,9 +373,11 @@ def _check_durable_state(case: Case) -> None:
     for index, name in enumerate(case.document.contract.durable_state.required):
         if name not in DURABLE:
             case.warning(
-                ("contract", "durable_state", "required", index), "unknown_state",
-                f"The runtime keeps no state called {shown(name)}.", _cap(instead(name, DURABLE)) + ".",
-            )  # fmt: skip
+                ("contract", "durable_state", "required", index),
+                "unknown_state",
+                f"The runtime keeps no state called {shown(name)}.",
+                _cap(instead(name, DURABLE)) + ".",
+            )
 
 
 def _check_requires(case: Case) -> None:
@@ -330,13 +388,18 @@ def _check_requires(case: Case) -> None:
     satisfied = satisfies(case.runtime, text)
     if satisfied is None:
         case.error(
-            path, "bad_requires", f"requires is {shown(text)}, which names no versions.", 'Write it like ">=0.1" or ">=0.1,<2".'
+            path,
+            "bad_requires",
+            f"requires is {shown(text)}, which names no versions.",
+            'Write it like ">=0.1" or ">=0.1,<2".',
         )
     elif not satisfied:
         case.error(
-            path, "requires_not_satisfied", f"The blueprint requires {text}, this runtime is {case.runtime}.",
+            path,
+            "requires_not_satisfied",
+            f"The blueprint requires {text}, this runtime is {case.runtime}.",
             "Install a runtime that fits, or change requires.",
-        )  # fmt: skip
+        )
 
 
 _CLAUSE = re.compile(r"^\s*(>=|<=|==|!=|~=|>|<|=)?\s*v?(\d+(?:\.\d+)*)\s*$")

@@ -7,10 +7,10 @@ from itertools import combinations
 from apps.blueprints.core.document import Edge, Graph
 from apps.blueprints.core.graphs import Shape
 from apps.blueprints.core.kinds import RUNNABLE, main_port, ports
-from apps.blueprints.core.problems import Path, path_text, shown
+from apps.blueprints.core.problems import Path, article, path_text, shown
 from apps.blueprints.core.rules.case import Case
 from apps.blueprints.core.rules.names import IN_NODES, Scope, check_condition
-from apps.blueprints.core.suggest import instead, nearest
+from apps.blueprints.core.suggest import instead, listed, nearest
 
 MOST_OVERLAPS = 20
 
@@ -18,9 +18,11 @@ MOST_OVERLAPS = 20
 def check_graph(case: Case) -> None:
     if not case.document.graph.nodes and not case.node_ids:
         case.error(
-            ("graph",), "empty_graph", "The graph has no node, so there is nothing to run.",
+            ("graph",),
+            "empty_graph",
+            "The graph has no node, so there is nothing to run.",
             "Add a node under graph.nodes, such as {id: start, kind: transform, output: …}.",
-        )  # fmt: skip
+        )
     _check_ids(case, case.document.graph, ("graph",))
     _check_kinds(case)
     _check_edges(case)
@@ -55,7 +57,8 @@ def _check_kinds(case: Case) -> None:
             case.error(
                 (*path, "kind"),
                 "kind_not_runnable",
-                f'Node "{node.id}" is a {node.kind}; the format knows this kind, but this release does not run it.',
+                f'Node "{node.id}" is {article(node.kind)}; the format knows this kind, but this '
+                "release does not run it.",
                 f"Use one of {', '.join(sorted(RUNNABLE))}.",
                 node=node.id,
             )
@@ -80,7 +83,8 @@ def _check_edges(case: Case) -> None:
             case.error(
                 (*path, "from"),
                 "missing_port",
-                f'Edge "{name}" leaves by port {shown(edge.port)}, but {source.kind} "{source.id}" has no such port.',
+                f'Edge "{name}" leaves by port {shown(edge.port)}, but {source.kind} "{source.id}" has '
+                "no such port.",
                 _port_fix(source.id, edge.port, ports(source)),
                 node=source.id,
             )
@@ -89,13 +93,20 @@ def _check_edges(case: Case) -> None:
                 case.warning(
                     (*path, "from"),
                     "port_never_used",
-                    f'Edge "{name}" is never taken: "{source.id}" does not offer the verb {VERB_OF[edge.port]}.',
+                    f'Edge "{name}" is never taken: "{source.id}" does not offer the verb '
+                    f"{VERB_OF[edge.port]}.",
                     f"Add {VERB_OF[edge.port]} to its verbs, or remove the edge.",
                     node=source.id,
                 )
         if edge.when:
             before = case.shape.ever_before[edge.source] | case.shape.bit[edge.source]
-            check_condition(case, edge.when, (*path, "when"), Scope(IN_NODES | {"output"}, edge.source, before))
+            check_condition(
+                case, edge.when, (*path, "when"), Scope(IN_NODES | {"output"}, edge.source, before)
+            )
+
+
+def _free(name: str, taken: frozenset[str]) -> str:
+    return next(free for n in range(2, len(taken) + 3) if (free := f"{name[:60]}_{n}") not in taken)
 
 
 VERB_OF = {"approved": "approve", "rejected": "reject", "changes": "request_changes", "answered": "answer"}
@@ -127,7 +138,8 @@ def _check_duplicate_edges(case: Case) -> None:
         case.error(
             path,
             "duplicate_edge",
-            f'Edge "{edge_name(edge)}" stands twice (first at {path_text(case.fitted.original(("graph", "edges", seen[key])))}).',
+            f'Edge "{edge_name(edge)}" stands twice (first at '
+            f"{path_text(case.fitted.original(('graph', 'edges', seen[key])))}).",
             f"Keep one edge with both conditions: when: ({other.when or 'true'}) || ({edge.when or 'true'})."
             if joined
             else "Remove one of them.",
@@ -142,7 +154,7 @@ def _check_cycles(case: Case) -> None:
         if edge.max_rounds is not None:
             fix = f"Put max_rounds on one edge of the cycle only, and remove it from an edge that leads into {way[0]}."
         else:
-            fix = f'Add max_rounds to the edge that goes back: {{from: {edge.from_}, to: {edge.to}, max_rounds: 3}}.'
+            fix = f"Add max_rounds to the edge that goes back: {{from: {edge.from_}, to: {edge.to}, max_rounds: 3}}."
         case.error(
             ("graph", "edges", index),
             "cycle_without_bound",
@@ -160,7 +172,8 @@ def _check_rounds(case: Case) -> None:
                 case.warning(
                     ("graph", "edges", index, "max_rounds"),
                     "not_a_back_edge",
-                    f'Edge "{edge_name(edge)}" has max_rounds, but it goes forward: nothing leads from "{edge.to}" to '
+                    f'Edge "{edge_name(edge)}" has max_rounds, but it goes forward: nothing leads from '
+                    f'"{edge.to}" to '
                     f'"{edge.source}".',
                     "Remove max_rounds, or let the edge end at a node that comes before.",
                     node=edge.source,
@@ -188,26 +201,18 @@ def _outermost(shape: Shape, one: Edge, other: Edge) -> str:
 
 
 def _check_reach(case: Case) -> None:
+    """Nodes nothing leads to start the run, so only what hangs on an island of cycles is never reached."""
     shape = case.shape
-    if not shape.nodes:
-        return
     reached = shape.reached()
-    in_cycle = {node for _, way in shape.cycles for node in way}
     for node_id, node in shape.nodes.items():
         path = ("graph", "nodes", shape.index[node_id])
-        if node_id not in reached:
-            feeders = [e.source for _, e in shape.incoming[node_id] if e.source != node_id]
-            because = (
-                f"only nodes that are not reached themselves lead to it ({', '.join(sorted(set(feeders))[:4])})"
-                if feeders
-                else "only its own edge leads to it"
-            )
-            if node_id in in_cycle and not (set(feeders) - in_cycle) and not _entry_of(shape, node_id, in_cycle):
-                continue
+        if node_id not in reached and shape.roots:
+            before = sorted({e.source for _, e in shape.incoming[node_id]})
             case.error(
                 path,
                 "unreachable_node",
-                f'Node "{node_id}" can never run: {because}.',
+                f'Node "{node_id}" can never run: only {listed(before)} leads to it, and that never '
+                "runs either.",
                 f"Add an edge from a node that runs to {node_id}, or remove it.",
                 node=node.id,
             )
@@ -216,14 +221,10 @@ def _check_reach(case: Case) -> None:
                 path,
                 "unreachable_node",
                 f'Node "{node_id}" is not connected: no edge leads to it or away from it.',
-                f"Add an edge to {node_id}, such as {{from: {_other(case, node_id)}, to: {node_id}}}, or remove it.",
+                f"Add an edge to {node_id}, such as {{from: {_other(case, node_id)}, to: {node_id}}}, "
+                "or remove it.",
                 node=node.id,
             )
-
-
-def _entry_of(shape: Shape, node_id: str, in_cycle: set[str]) -> bool:
-    """The first node of a cycle nothing leads into stands for the whole island."""
-    return node_id == next((n for n in shape.nodes if n in in_cycle), None)
 
 
 def _is_alone(case: Case, node_id: str) -> bool:
@@ -231,7 +232,10 @@ def _is_alone(case: Case, node_id: str) -> bool:
         return False
     raw = case.raw("graph", "edges")
     for edge in raw if isinstance(raw, list) else []:
-        if isinstance(edge, dict) and node_id in (str(edge.get("to")), str(edge.get("from")).partition(".")[0]):
+        if isinstance(edge, dict) and node_id in (
+            str(edge.get("to")),
+            str(edge.get("from")).partition(".")[0],
+        ):
             return False
     return True
 
@@ -258,7 +262,8 @@ def _check_ends(case: Case) -> None:
                 ("graph", "edges", index),
                 "path_never_ends",
                 f'After "{node_id}" the run always goes back to "{edge.to}": no path from here ends.',
-                f"Put a condition on the edge (when: …), or let it leave by a port that is not always taken, and add "
+                "Put a condition on the edge (when: …), or let it leave by a port that is not always "
+                "taken, and add "
                 f"an edge from {node_id} that goes on.",
                 node=node_id,
             )

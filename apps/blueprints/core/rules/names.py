@@ -125,7 +125,9 @@ def _unknown_root(case: Case, root: str, path: Path, scope: Scope) -> None:
         fix = f"Write inputs.{root}."
     else:
         near = nearest(root, scope.names)
-        fix = f'Write "{near}".' if near else f"Write one of {listed(sorted(scope.names))}; put text in quotes."
+        fix = (
+            f'Write "{near}".' if near else f"Write one of {listed(sorted(scope.names))}; put text in quotes."
+        )
     case.error(path, "unknown_name", f"There is no name {shown(root)} here.", fix, node=scope.node)
 
 
@@ -160,7 +162,11 @@ def _check_step(case: Case, way: tuple[str, ...], path: Path, scope: Scope) -> N
             path,
             "not_upstream",
             f'The expression reads steps.{node_id}, but "{node_id}" cannot have run by then: '
-            + (f'no edge leads from it to "{scope.node}".' if node_id != scope.node else "it is this node itself."),
+            + (
+                f'no edge leads from it to "{scope.node}".'
+                if node_id != scope.node
+                else "it is this node itself."
+            ),
             f"Read a node before it, or add an edge from {node_id} to {scope.node}."
             if node_id != scope.node
             else "Read a node that comes before it.",
@@ -180,7 +186,8 @@ def _check_fields(case: Case, way: tuple[str, ...], start: int, path: Path, scop
             path,
             "type_clash",
             f"{'.'.join(way)} asks for the field {shown(found.name)} of {found.found}.",
-            f"Write {'.'.join(way[: way.index(found.name, start)])} alone, or read something that has fields.",
+            f"Write {'.'.join(way[: way.index(found.name, start)])} alone, or read something that has "
+            "fields.",
             node=scope.node,
         )
         return

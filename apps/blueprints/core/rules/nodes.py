@@ -13,10 +13,23 @@ from apps.blueprints.core.durations import parse_duration
 from apps.blueprints.core.expression_types import type_of_template
 from apps.blueprints.core.expressions import is_template
 from apps.blueprints.core.kinds import RUNNABLE, fields
-from apps.blueprints.core.problems import Path, shown
+from apps.blueprints.core.problems import Path, article, shown
 from apps.blueprints.core.rules.case import Case
-from apps.blueprints.core.rules.names import IN_NODES, Scope, check_condition, check_expression, check_template, guards_of
-from apps.blueprints.core.rules.tools import check_arguments, check_call, check_model, check_use, report_schema
+from apps.blueprints.core.rules.names import (
+    IN_NODES,
+    Scope,
+    check_condition,
+    check_expression,
+    check_template,
+    guards_of,
+)
+from apps.blueprints.core.rules.tools import (
+    check_arguments,
+    check_call,
+    check_model,
+    check_use,
+    report_schema,
+)
 from apps.blueprints.core.schemas import types, words
 from apps.blueprints.core.suggest import instead
 
@@ -38,7 +51,11 @@ def check_nodes(case: Case) -> None:
 
 def _missing(case: Case, node: Node, path: Path, field: str, example: str) -> None:
     case.error(
-        path, "missing_field", f'{node.kind.capitalize()} "{node.id}" has no {field}.', f"Add {example}.", node=node.id
+        path,
+        "missing_field",
+        f'{node.kind.capitalize()} "{node.id}" has no {field}.',
+        f"Add {example}.",
+        node=node.id,
     )
 
 
@@ -48,10 +65,13 @@ def _check_fields(case: Case, node: Node, path: Path) -> None:
         name = _ALIAS.get(field, field)
         if name not in known:
             case.warning(
-                (*path, name), "field_not_used", f'A node of kind {node.kind} does not use "{name}"; on "{node.id}" it has no effect.',
-                f"Remove it, or choose a kind that uses it. {node.kind.capitalize()} uses {', '.join(sorted(known - _PLAIN))}.",
+                (*path, name),
+                "field_not_used",
+                f'A node of kind {node.kind} does not use "{name}"; on "{node.id}" it has no effect.',
+                f"Remove it, or choose a kind that uses it. {node.kind.capitalize()} uses "
+                f"{', '.join(sorted(known - _PLAIN))}.",
                 node=node.id,
-            )  # fmt: skip
+            )
 
 
 _PLAIN = frozenset(["id", "kind", "title", "notes", "label", "queue", "priority", "tier", "concurrency"])
@@ -71,26 +91,37 @@ def _check_common(case: Case, node: Node, path: Path, scope: Scope) -> None:
         check_call(case, node.compensate, (*path, "compensate"), inside)
     if node.timeout == 0:
         case.error(
-            (*path, "timeout"), "bad_duration", f'The timeout of "{node.id}" is 0, so it can never finish.',
-            "Write it like 30s, or leave it out.", node=node.id,
-        )  # fmt: skip
+            (*path, "timeout"),
+            "bad_duration",
+            f'The timeout of "{node.id}" is 0, so it can never finish.',
+            "Write it like 30s, or leave it out.",
+            node=node.id,
+        )
     if node.tier == 2 and node.kind == "tool" and node.compensate is None:
         spec = case.tools.get(node.tool)
         if spec is not None and spec.is_write and not spec.reversible:
             case.warning(
-                (*path, "tier"), "tier_2_without_undo",
+                (*path, "tier"),
+                "tier_2_without_undo",
                 f'"{node.id}" acts by itself (tier 2), but nothing says how to take {node.tool} back.',
-                f"Add compensate: {{tool: …, with: {{…}}}}, declare undo on the tool, or write tier: 1.", node=node.id,
-            )  # fmt: skip
+                "Add compensate: {tool: …, with: {…}}, declare undo on the tool, or write tier: 1.",
+                node=node.id,
+            )
 
 
 def _check_model_of(case: Case, node: Node, path: Path) -> None:
     if node.agent and node.agent not in case.names("agents"):
         case.error(
-            (*path, "agent"), "unknown_agent", f"There is no agent {shown(node.agent)}.",
-            _cap(instead(node.agent, case.names("agents"), one_of="one of the agents") or f"add {node.agent} under agents") + ".",
+            (*path, "agent"),
+            "unknown_agent",
+            f"There is no agent {shown(node.agent)}.",
+            _cap(
+                instead(node.agent, case.names("agents"), one_of="one of the agents")
+                or f"add {node.agent} under agents"
+            )
+            + ".",
             node=node.id,
-        )  # fmt: skip
+        )
     if node.model:
         check_model(case, node.model, (*path, "model"), node=node.id)
 
@@ -99,16 +130,22 @@ def _check_output_schema(case: Case, node: Node, path: Path) -> None:
     if isinstance(node.output, dict):
         report_schema(case, node.output, (*path, "output"), node=node.id)
         kinds = types(node.output)
-        if kinds is not None and "object" not in kinds:
+        if case.output_of(node.id) is not None and kinds is not None and "object" not in kinds:
             case.error(
-                (*path, "output"), "bad_schema", f'The output of "{node.id}" must be an object with named fields, not {words(kinds)}.',
-                "Write {type: object, required: [answer], properties: {answer: …}}.", node=node.id,
-            )  # fmt: skip
+                (*path, "output"),
+                "bad_schema",
+                f'The output of "{node.id}" must be an object with named fields, not {words(kinds)}.',
+                "Write {type: object, required: [answer], properties: {answer: …}}.",
+                node=node.id,
+            )
     elif node.output is not None:
         case.error(
-            (*path, "output"), "bad_schema", f'The output of "{node.id}" is a JSON Schema, found {shown(node.output)}.',
-            "Write {type: object, properties: {…}}.", node=node.id,
-        )  # fmt: skip
+            (*path, "output"),
+            "bad_schema",
+            f'The output of "{node.id}" is a JSON Schema, found {shown(node.output)}.',
+            "Write {type: object, properties: {…}}.",
+            node=node.id,
+        )
 
 
 def _agent(case: Case, node: Node, path: Path, scope: Scope) -> None:
@@ -146,13 +183,18 @@ def _tool(case: Case, node: Node, path: Path, scope: Scope) -> None:
     proposed = node.id in case.proposed_by
     if proposed and node.with_ is not None:
         case.warning(
-            (*path, "with"), "arguments_ignored",
-            f'"{node.id}" takes its arguments from the approval "{case.proposed_by[node.id][0]}", exactly as approved; its own are not used.',
-            "Move them to the approval's with.", node=node.id,
-        )  # fmt: skip
+            (*path, "with"),
+            "arguments_ignored",
+            f'"{node.id}" takes its arguments from the approval "{case.proposed_by[node.id][0]}", '
+            "exactly as approved; its own are not used.",
+            "Move them to the approval's with.",
+            node=node.id,
+        )
     elif not proposed:
         target = (*path, "with") if node.with_ is not None else path
-        check_arguments(case, spec, node.with_, target, node=node.id)
+        # An approval whose `proposes` is misspelt may have meant this node.
+        whole = all(case.is_tool_node(name) for name in case.proposed_by)
+        check_arguments(case, spec, node.with_, target, node=node.id, whole=whole)
 
 
 def _transform(case: Case, node: Node, path: Path, scope: Scope) -> None:
@@ -172,17 +214,23 @@ def _router(case: Case, node: Node, path: Path, scope: Scope) -> None:
         if route.name in seen or route.name in ("else", "failed"):
             what = "is a port every router has" if route.name in ("else", "failed") else "stands twice"
             case.error(
-                (*here, "name"), "duplicate_route", f'The route {shown(route.name)} of "{node.id}" {what}.',
-                "Give it another name.", node=node.id,
-            )  # fmt: skip
+                (*here, "name"),
+                "duplicate_route",
+                f'The route {shown(route.name)} of "{node.id}" {what}.',
+                "Give it another name.",
+                node=node.id,
+            )
         seen.add(route.name)
         if route.when:
             check_condition(case, route.when, (*here, "when"), scope)
         elif not by_model:
             case.error(
-                here, "missing_field", f'The route "{route.name}" of "{node.id}" has no condition, and no model picks.',
-                "Add when: with an expression, or a model and prompt to the router.", node=node.id,
-            )  # fmt: skip
+                here,
+                "missing_field",
+                f'The route "{route.name}" of "{node.id}" has no condition, and no model picks.',
+                "Add when: with an expression, or a model and prompt to the router.",
+                node=node.id,
+            )
 
 
 def _aggregator(case: Case, node: Node, path: Path, scope: Scope) -> None:
@@ -192,19 +240,28 @@ def _aggregator(case: Case, node: Node, path: Path, scope: Scope) -> None:
             _missing(case, node, path, "n", f"n: with how many of the {arriving or 'branches'} must succeed")
         elif node.n > arriving:
             case.error(
-                (*path, "n"), "out_of_range", f'"{node.id}" waits for {node.n} branches, but {arriving} lead to it.',
-                f"Write a number from 1 to {max(arriving, 1)}, or add edges.", node=node.id,
-            )  # fmt: skip
+                (*path, "n"),
+                "out_of_range",
+                f'"{node.id}" waits for {node.n} branches, but {arriving} lead to it.',
+                f"Write a number from 1 to {max(arriving, 1)}, or add edges.",
+                node=node.id,
+            )
     elif node.n is not None:
         case.warning(
-            (*path, "n"), "field_not_used", f'n has no effect on "{node.id}": its join is {node.join or "all"}.',
-            "Write join: n_of_m, or remove n.", node=node.id,
-        )  # fmt: skip
+            (*path, "n"),
+            "field_not_used",
+            f'n has no effect on "{node.id}": its join is {node.join or "all"}.',
+            "Write join: n_of_m, or remove n.",
+            node=node.id,
+        )
     if not arriving:
         case.error(
-            path, "missing_input", f'Nothing leads to the join "{node.id}".',
-            f"Add edges to {node.id} from the branches it joins.", node=node.id,
-        )  # fmt: skip
+            path,
+            "missing_input",
+            f'Nothing leads to the join "{node.id}".',
+            f"Add edges to {node.id} from the branches it joins.",
+            node=node.id,
+        )
     inside = replace(scope, names=scope.names | {"results", "failed"})
     if isinstance(node.merge, str) and not is_template(node.merge):
         check_expression(case, node.merge, (*path, "merge"), inside)
@@ -214,7 +271,9 @@ def _aggregator(case: Case, node: Node, path: Path, scope: Scope) -> None:
 
 def _approval(case: Case, node: Node, path: Path, scope: Scope) -> None:
     if not (node.title or node.proposes or node.with_ is not None or node.schema_):
-        _missing(case, node, path, "title", "title: with the question, and with: or proposes: what it is about")
+        _missing(
+            case, node, path, "title", "title: with the question, and with: or proposes: what it is about"
+        )
     if node.schema_ is not None:
         report_schema(case, node.schema_, (*path, "schema"), node=node.id)
     for index, shown_node in enumerate(node.show):
@@ -224,19 +283,24 @@ def _approval(case: Case, node: Node, path: Path, scope: Scope) -> None:
     for index, rule in enumerate(node.quorum):
         if rule.of and node.assign.groups and rule.of not in node.assign.groups:
             case.warning(
-                (*path, "quorum", index, "of"), "quorum_out_of_reach",
+                (*path, "quorum", index, "of"),
+                "quorum_out_of_reach",
                 f'"{node.id}" needs {rule.count} of {shown(rule.of)}, but is not assigned to that group.',
-                f"Add {rule.of} to assign.groups.", node=node.id,
-            )  # fmt: skip
+                f"Add {rule.of} to assign.groups.",
+                node=node.id,
+            )
 
 
 def _check_named(case: Case, name: str, path: Path, what: str, node: Node) -> bool:
     if name in case.node_ids:
         return True
     case.error(
-        path, "unknown_node", f"{what} the node {shown(name)}, which does not exist.",
-        _cap(instead(name, case.node_ids - {node.id}, one_of="one of the nodes") or "remove it") + ".", node=node.id,
-    )  # fmt: skip
+        path,
+        "unknown_node",
+        f"{what} the node {shown(name)}, which does not exist.",
+        _cap(instead(name, case.node_ids - {node.id}, one_of="one of the nodes") or "remove it") + ".",
+        node=node.id,
+    )
     return False
 
 
@@ -249,29 +313,44 @@ def _check_proposal(case: Case, node: Node, path: Path) -> None:
         return
     if target.kind != "tool":
         case.error(
-            here, "proposes_no_tool", f'"{node.id}" proposes "{target.id}", which is a {target.kind}; only a tool node can be proposed.',
-            "Name the tool node that acts after the approval.", node=node.id,
-        )  # fmt: skip
+            here,
+            "proposes_no_tool",
+            f'"{node.id}" proposes "{target.id}", which is {article(target.kind)}; only a tool node can '
+            "be proposed.",
+            "Name the tool node that acts after the approval.",
+            node=node.id,
+        )
         return
     shape = case.shape
     starts = [e.to for _, e in shape.outgoing[node.id] if shape.port(e) == "approved"]
     if not any(t == target.id or shape.bit[t] & shape.before[target.id] for t in starts):
         case.error(
-            here, "proposal_not_connected", f'"{node.id}" proposes "{target.id}", but approving it does not lead there.',
-            f"Add the edge {{from: {node.id}.approved, to: {target.id}}}.", node=node.id,
-        )  # fmt: skip
+            here,
+            "proposal_not_connected",
+            f'"{node.id}" proposes "{target.id}", but approving it does not lead there.',
+            f"Add the edge {{from: {node.id}.approved, to: {target.id}}}.",
+            node=node.id,
+        )
     spec = case.tools.get(target.tool)
     if spec is None:
         return
     if node.with_ is None and spec.parameters.get("required"):
-        _missing(case, node, path, "with", f"with: the arguments of {spec.name}, since it proposes {target.id}")
+        _missing(
+            case, node, path, "with", f"with: the arguments of {spec.name}, since it proposes {target.id}"
+        )
     else:
         check_arguments(case, spec, node.with_, (*path, "with"), node=node.id)
 
 
 def _check(case: Case, node: Node, path: Path, scope: Scope) -> None:
     if not node.checks:
-        _missing(case, node, path, "checks", 'checks: [{check: expression, args: {that: "size(steps.draft.output.body) > 0"}}]')
+        _missing(
+            case,
+            node,
+            path,
+            "checks",
+            'checks: [{check: expression, args: {that: "size(steps.draft.output.body) > 0"}}]',
+        )
     for index, one in enumerate(node.checks):
         check_one(case, one.kind, one, (*path, "checks", index), scope)
 
@@ -281,26 +360,37 @@ def check_one(case: Case, kind: str, one: Check | Any, path: Path, scope: Scope)
     args: dict[str, Any] = one.args
     for name in CHECK_ARGS.get(kind, ()):
         if name not in args:
-            example = 'that: "inputs.amount > 0"' if name == "that" else f'{name}: "{{{{ steps.NODE.output.… }}}}"'
+            example = (
+                'that: "inputs.amount > 0"' if name == "that" else f'{name}: "{{{{ steps.NODE.output.… }}}}"'
+            )
             case.error(
-                path, "missing_argument", f"A check of kind {kind} needs the argument {shown(name)}.",
-                f"Add {example} to args.", node=scope.node,
-            )  # fmt: skip
+                path,
+                "missing_argument",
+                f"A check of kind {kind} needs the argument {shown(name)}.",
+                f"Add {example} to args.",
+                node=scope.node,
+            )
     for name in args:
         if kind in CHECK_ARGS and name not in CHECK_ARGS[kind]:
             case.warning(
-                (*path, "args", name), "unknown_argument", f"A check of kind {kind} has no argument {shown(name)}.",
-                _cap(instead(name, CHECK_ARGS[kind])) + ".", node=scope.node,
-            )  # fmt: skip
+                (*path, "args", name),
+                "unknown_argument",
+                f"A check of kind {kind} has no argument {shown(name)}.",
+                _cap(instead(name, CHECK_ARGS[kind])) + ".",
+                node=scope.node,
+            )
     if kind == "expression":
         that = args.get("that")
         if isinstance(that, str):
             check_condition(case, that, (*path, "args", "that"), scope)
         elif "that" in args:
             case.error(
-                (*path, "args", "that"), "wrong_type", "that is an expression, written as text.",
-                'Write it in quotes, as in that: "size(inputs.company) > 0".', node=scope.node,
-            )  # fmt: skip
+                (*path, "args", "that"),
+                "wrong_type",
+                "that is an expression, written as text.",
+                'Write it in quotes, as in that: "size(inputs.company) > 0".',
+                node=scope.node,
+            )
         return
     check_template(case, {k: v for k, v in args.items() if k != "schema"}, (*path, "args"), scope)
     if kind == "schema" and isinstance(args.get("schema"), dict):
@@ -310,9 +400,12 @@ def check_one(case: Case, kind: str, one: Check | Any, path: Path, scope: Scope)
             have = types(type_of_template(args[name], case.lookup)) if name in args else None
             if have is not None and not have & wanted:
                 case.error(
-                    (*path, "args", name), "type_clash", f"{name} of a grounded check takes {words(wanted)}, but gets {words(have)}.",
-                    "Name a field that fits.", node=scope.node,
-                )  # fmt: skip
+                    (*path, "args", name),
+                    "type_clash",
+                    f"{name} of a grounded check takes {words(wanted)}, but gets {words(have)}.",
+                    "Name a field that fits.",
+                    node=scope.node,
+                )
 
 
 def _timer(case: Case, node: Node, path: Path, scope: Scope) -> None:
@@ -320,17 +413,23 @@ def _timer(case: Case, node: Node, path: Path, scope: Scope) -> None:
         _missing(case, node, path, "duration or until", "duration: 30s, or until: with a time")
     if node.duration is not None and node.until:
         case.error(
-            (*path, "until"), "too_many_fields", f'Timer "{node.id}" has a duration and a time to wait until.',
-            "Keep one of them.", node=node.id,
-        )  # fmt: skip
+            (*path, "until"),
+            "too_many_fields",
+            f'Timer "{node.id}" has a duration and a time to wait until.',
+            "Keep one of them.",
+            node=node.id,
+        )
     _check_duration(case, node, (*path, "duration"), scope)
     if node.until and is_template(node.until):
         check_template(case, node.until, (*path, "until"), scope)
     elif node.until and not _is_time(node.until):
         case.error(
-            (*path, "until"), "bad_time", f"until is {shown(node.until)}, which is not a time with its zone.",
-            'Write it like "2026-05-01T09:00:00Z", or as an expression in {{ }}.', node=node.id,
-        )  # fmt: skip
+            (*path, "until"),
+            "bad_time",
+            f"until is {shown(node.until)}, which is not a time with its zone.",
+            'Write it like "2026-05-01T09:00:00Z", or as an expression in {{ }}.',
+            node=node.id,
+        )
 
 
 def _check_duration(case: Case, node: Node, path: Path, scope: Scope) -> None:
@@ -340,9 +439,12 @@ def _check_duration(case: Case, node: Node, path: Path, scope: Scope) -> None:
         have = types(type_of_template(value, case.lookup))
         if have is not None and not have & {"number", "integer", "string"}:
             case.error(
-                path, "type_clash", f"duration takes seconds or a text like 30s, but gets {words(have)}.",
-                "Name a field that is a number of seconds.", node=node.id,
-            )  # fmt: skip
+                path,
+                "type_clash",
+                f"duration takes seconds or a text like 30s, but gets {words(have)}.",
+                "Name a field that is a number of seconds.",
+                node=node.id,
+            )
         return
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
     if isinstance(value, str):
@@ -352,9 +454,12 @@ def _check_duration(case: Case, node: Node, path: Path, scope: Scope) -> None:
             good = False
     if value is not None and not good:
         case.error(
-            path, "bad_duration", f"duration is {shown(value)}, which is not a duration.",
-            "Write it like 500ms, 30s, 5m, 4h or 2d.", node=node.id,
-        )  # fmt: skip
+            path,
+            "bad_duration",
+            f"duration is {shown(value)}, which is not a duration.",
+            "Write it like 500ms, 30s, 5m, 4h or 2d.",
+            node=node.id,
+        )
 
 
 def _is_time(text: str) -> bool:
@@ -379,4 +484,3 @@ _BY_KIND: dict[str, Callable[[Case, Node, Path, Scope], None]] = {
     "check": _check,
     "timer": _timer,
 }
-

@@ -108,9 +108,12 @@ def check_arguments(
         return
     if given is not None and not isinstance(given, (dict, str)):
         case.error(
-            path, "wrong_type", f"The arguments of {spec.name} are a mapping of names to values.",
-            'Write {name: "{{ … }}"}.', node=node,
-        )  # fmt: skip
+            path,
+            "wrong_type",
+            f"The arguments of {spec.name} are a mapping of names to values.",
+            'Write {name: "{{ … }}"}.',
+            node=node,
+        )
         return
     found: set[Path] = set()
     for misfit in misfits(type_of_template(given or {}, case.lookup), parameters, spec.name):
@@ -126,9 +129,12 @@ def check_arguments(
         if (name,) not in found and name in properties and not _has_template(value):
             for inside, text in literal_flaws(value, properties[name]):
                 case.error(
-                    (*path, name, *inside), "bad_argument", f'Argument "{name}" of {spec.name}: {text}.',
-                    "Write a value that fits, or an expression.", node=node,
-                )  # fmt: skip
+                    (*path, name, *inside),
+                    "bad_argument",
+                    f'Argument "{name}" of {spec.name}: {text}.',
+                    "Write a value that fits, or an expression.",
+                    node=node,
+                )
 
 
 def check_call(case: Case, call: ToolCall, path: Path, scope: Scope, *, must_be_allowed: bool = True) -> None:
@@ -139,9 +145,11 @@ def check_call(case: Case, call: ToolCall, path: Path, scope: Scope, *, must_be_
         spec = case.tools.get(call.tool)
         if spec is None and call.tool not in case.names("tools"):
             case.error(
-                (*path, "tool"), "unknown_tool", f"There is no tool {shown(call.tool)}.",
+                (*path, "tool"),
+                "unknown_tool",
+                f"There is no tool {shown(call.tool)}.",
                 _cap(unknown_tool_fix(case, call.tool)) + ".",
-            )  # fmt: skip
+            )
     check_template(case, call.with_, (*path, "with"), scope)
     if spec is not None:
         check_arguments(case, spec, call.with_, (*path, "with"), node=scope.node)
@@ -161,15 +169,19 @@ def _has_template(value: Any) -> bool:
 def _check_declared(case: Case, name: str, tool: DeclaredTool, path: Path) -> None:
     if name in case.builtin:
         case.error(
-            path, "tool_name_taken", f"{shown(name)} is the name of a built-in tool.",
+            path,
+            "tool_name_taken",
+            f"{shown(name)} is the name of a built-in tool.",
             f'Give it another name, such as "my_{name}".',
-        )  # fmt: skip
+        )
     if tool.kind != "http":
         case.error(
-            (*path, "kind"), "tool_kind_not_runnable",
-            f"Tool {shown(name)} is of kind {tool.kind}; the format knows it, but this release runs http tools only.",
+            (*path, "kind"),
+            "tool_kind_not_runnable",
+            f"Tool {shown(name)} is of kind {tool.kind}; the format knows it, but this release runs "
+            "http tools only.",
             "Write kind: http, or use a built-in tool.",
-        )  # fmt: skip
+        )
         return
     for field, schema in (("parameters", tool.parameters), ("output", tool.output)):
         if schema is not None:
@@ -178,17 +190,21 @@ def _check_declared(case: Case, name: str, tool: DeclaredTool, path: Path) -> No
     if tool.method.upper() not in _METHODS:
         near = nearest(tool.method.upper(), _METHODS)
         case.error(
-            (*path, "method"), "bad_value", f"{shown(tool.method)} is not an HTTP method.",
+            (*path, "method"),
+            "bad_value",
+            f"{shown(tool.method)} is not an HTTP method.",
             f"Write {near or 'one of ' + ', '.join(_METHODS)}.",
-        )  # fmt: skip
+        )
     scope = Scope(_IN_TOOLS, only=lambda way: _wrong_path(case, tool, way))
     for field in ("url", "headers", "query", "body", "simulate"):
         check_template(case, getattr(tool, field), (*path, field), scope)
     if tool.effect == "probe" and tool.probe is None:
         case.error(
-            (*path, "effect"), "missing_field", f"Tool {shown(name)} has the effect class probe but no probe.",
-            "Add probe: {url: …, present: \"status == 200\"}, or write effect: opaque.",
-        )  # fmt: skip
+            (*path, "effect"),
+            "missing_field",
+            f"Tool {shown(name)} has the effect class probe but no probe.",
+            'Add probe: {url: …, present: "status == 200"}, or write effect: opaque.',
+        )
     if tool.probe is not None:
         check_template(case, tool.probe.url, (*path, "probe", "url"), scope)
         check_template(case, tool.probe.headers, (*path, "probe", "headers"), scope)
@@ -196,16 +212,20 @@ def _check_declared(case: Case, name: str, tool: DeclaredTool, path: Path) -> No
         check_condition(case, tool.probe.present, (*path, "probe", "present"), seen)
     if tool.effect == "read" and tool.method.upper() not in ("GET", "HEAD", "POST"):
         case.warning(
-            (*path, "effect"), "read_that_writes", f"Tool {shown(name)} is declared as read, but {tool.method.upper()} usually writes.",
+            (*path, "effect"),
+            "read_that_writes",
+            f"Tool {shown(name)} is declared as read, but {tool.method.upper()} usually writes.",
             "Write effect: opaque, or keyed when the other side honours idempotency keys.",
-        )  # fmt: skip
+        )
     properties = tool.parameters.get("properties")
     for index, sink in enumerate(tool.sinks):
         if isinstance(properties, dict) and sink not in properties:
             case.error(
-                (*path, "sinks", index), "unknown_argument", f"sinks names {shown(sink)}, which is not a parameter of {name}.",
+                (*path, "sinks", index),
+                "unknown_argument",
+                f"sinks names {shown(sink)}, which is not a parameter of {name}.",
                 _cap(instead(sink, properties) or "declare it under parameters") + ".",
-            )  # fmt: skip
+            )
     if tool.undo is not None:
         check_call(
             case, tool.undo, (*path, "undo"), Scope(_IN_TOOLS | {"result", "output"}), must_be_allowed=False
@@ -214,34 +234,37 @@ def _check_declared(case: Case, name: str, tool: DeclaredTool, path: Path) -> No
 
 def _check_url(case: Case, name: str, tool: DeclaredTool, path: Path) -> None:
     if not tool.url:
-        case.error(
-            path, "missing_field", f"Tool {shown(name)} has no url.", 'Add url: "https://…".'
-        )
+        case.error(path, "missing_field", f"Tool {shown(name)} has no url.", 'Add url: "https://…".')
         return
     parts = urlsplit(re.sub(r"\{\{.*?\}\}", "x", tool.url)) if _splits(tool.url) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
         if not tool.url.startswith("{{"):
             case.error(
-                (*path, "url"), "bad_url", f"{shown(tool.url)} is not a web address.",
+                (*path, "url"),
+                "bad_url",
+                f"{shown(tool.url)} is not a web address.",
                 'Write it with its scheme, as in "https://shop.example/orders".',
-            )  # fmt: skip
+            )
         return
     if parts.hostname == PLACEHOLDER_HOST:
         report: Callable[..., None] = case.error if case.publishing else case.warning
         report(
-            path, "placeholder_tool",
+            path,
+            "placeholder_tool",
             f"Tool {shown(name)} is a placeholder: the imported contract names it, but nothing provides it.",
             f"Give tools.{name} its url, method and parameters, or replace it by a built-in tool everywhere.",
-        )  # fmt: skip
+        )
         return
     for used in sorted(_connections_used(tool)):
         need = case.document.connections.get(used)
         if need is not None and need.hosts and parts.hostname not in need.hosts and "{{" not in parts.netloc:
             case.error(
-                (*path, "url"), "connection_host",
-                f"Tool {shown(name)} sends credentials of {shown(used)} to {parts.hostname}, which is not one of its hosts.",
+                (*path, "url"),
+                "connection_host",
+                f"Tool {shown(name)} sends credentials of {shown(used)} to {parts.hostname}, which is "
+                "not one of its hosts.",
                 f"Add {parts.hostname} to connections.{used}.hosts.",
-            )  # fmt: skip
+            )
 
 
 def _splits(url: str) -> bool:
@@ -292,27 +315,37 @@ def check_model(case: Case, name: str, path: Path, *, node: str = "") -> None:
     if name in known or ":" in name:
         return
     case.error(
-        path, "unknown_model", f"There is no model {shown(name)}.",
-        _cap(instead(name, known, one_of="one of the models") or 'declare it: models: {cheap: {use: "offline:extractive"}}') + ".",
+        path,
+        "unknown_model",
+        f"There is no model {shown(name)}.",
+        _cap(
+            instead(name, known, one_of="one of the models")
+            or 'declare it: models: {cheap: {use: "offline:extractive"}}'
+        )
+        + ".",
         node=node,
-    )  # fmt: skip
+    )
 
 
 def _check_choice(case: Case, name: str, use: str, fallback: str) -> None:
     provider, _, model = use.partition(":")
     if not provider or not model:
         case.error(
-            ("models", name, "use"), "bad_model", f"{shown(use)} does not name a model.",
+            ("models", name, "use"),
+            "bad_model",
+            f"{shown(use)} does not name a model.",
             'Write provider:model, as in "offline:extractive" or "openai:gpt-5.4".',
-        )  # fmt: skip
+        )
     if not fallback:
         return
     path: Path = ("models", name, "fallback")
     if fallback not in case.names("models"):
         case.error(
-            path, "unknown_model", f"There is no model {shown(fallback)} to fall back to.",
+            path,
+            "unknown_model",
+            f"There is no model {shown(fallback)} to fall back to.",
             _cap(instead(fallback, case.names("models") - {name}) or "remove it") + ".",
-        )  # fmt: skip
+        )
         return
     seen, here = [name], fallback
     while here and here not in seen and here in case.document.models:
@@ -320,9 +353,11 @@ def _check_choice(case: Case, name: str, use: str, fallback: str) -> None:
         here = case.document.models[here].fallback
     if here in seen and here == name and name == min(seen):
         case.error(
-            path, "fallback_cycle", f"The models {' → '.join([*seen, here])} fall back on each other in a circle.",
+            path,
+            "fallback_cycle",
+            f"The models {' → '.join([*seen, here])} fall back on each other in a circle.",
             "Remove one of the fallbacks.",
-        )  # fmt: skip
+        )
 
 
 def report_schema(case: Case, schema: Any, path: Path, *, node: str = "") -> None:
