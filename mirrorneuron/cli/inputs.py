@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from apps.workspaces import services
 from apps.workspaces.access import Principal
 from mirrorneuron.base.errors import InvalidInput
 from mirrorneuron.base.ids import as_uuid
-from mirrorneuron.cli.frame import read_text
+from mirrorneuron.cli.frame import read_text, say
 
 MAX_FILES = 1000
 
@@ -38,6 +39,10 @@ def gather(
             collected.setdefault(key, []).append(text)
         else:
             collected[key] = text if declared.get("format") == "file" else typed(text, declared)
+    for key in sorted((given.keys() | collected.keys()) - properties.keys()) if properties else []:
+        near = get_close_matches(key, properties, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(properties)}."
+        say(f"Input {key!r} is not one of the blueprint's: {hint}")
     for key, value in collected.items():
         values[key] = _stored(principal, key, value, properties.get(key), Path())
     return values
