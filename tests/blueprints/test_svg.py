@@ -133,6 +133,14 @@ def test_long_titles_are_cut_and_whole_in_the_title() -> None:
     assert long in svg
 
 
+def test_a_title_without_spaces_is_broken_anywhere() -> None:
+    svg = render_svg(document(Graph(nodes=[node("a", title="入力された顧客の質問に対する回答を作成")])))
+    shown = [t.text or "" for t in groups(svg)["a"].findall(f"{SVG}text") if t.attrib["class"] == "mn-title"]
+
+    assert len(shown) == 2
+    assert len(shown[0]) > 5
+
+
 def test_only_a_picture_that_travels_alone_carries_its_style() -> None:
     assert "<style>" not in render_svg(document(chain("a")))
     assert STYLE in (parse(render_svg(document(chain("a")), standalone=True)).findtext(f"{SVG}style") or "")

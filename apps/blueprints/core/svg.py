@@ -198,6 +198,15 @@ class _Picture:
         name = node.tool if node.kind == "tool" else node.agent if node.kind == "agent" else node.blueprint
         return f"{node.kind} · {name}" if name else node.kind
 
+    def _kind_beside(self, box: Box, word: str, room: float) -> str:
+        """The kind and its name; beside a state as much of it as is whole, since the badge says the rest."""
+        whole = self._kind(box)
+        if not word:
+            return text_fit.cut(whole, room, SMALL_SIZE)
+        room -= text_fit.width(word, SMALL_SIZE, bold=True) + 8
+        fitting = (text for text in (whole, box.node.kind) if text_fit.width(text, SMALL_SIZE) <= room)
+        return next(fitting, "")
+
     def _small(self, box: Box, boundary: Boundary) -> str:
         if box.is_container:
             return ""
@@ -213,8 +222,7 @@ class _Picture:
         top = 10.0 if box.is_container else (box.height - block) / 2
         middle, base = top + block / 2, top + 16 * len(lines) + 11
         word = self._state_word(box.path)
-        taken = text_fit.width(word, SMALL_SIZE, bold=True) + 8 if word else 0.0
-        kind = text_fit.cut(self._kind(box), room - taken, SMALL_SIZE)
+        kind = self._kind_beside(box, word, room)
         return "".join([
             _rect("mn-badge-field", 9, middle - 12, 24, 24, 6),
             _shape("mn-badge", _BADGES[boundary], 13, middle - 8),

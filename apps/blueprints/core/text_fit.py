@@ -43,6 +43,14 @@ def cut(text: str, room: float, size: float, *, bold: bool = False) -> str:
     return kept.rstrip() + "…"
 
 
+def _beginning(text: str, room: float, size: float, *, bold: bool) -> int:
+    """How many characters fit, at least one."""
+    count = 1
+    while count < len(text) and width(text[: count + 1], size, bold=bold) <= room:
+        count += 1
+    return count
+
+
 def lines(text: str, room: float, size: float, count: int, *, bold: bool = False) -> list[str]:
     """The text in at most `count` lines, broken between words where that is possible, the last one cut."""
     result: list[str] = []
@@ -53,10 +61,13 @@ def lines(text: str, room: float, size: float, count: int, *, bold: bool = False
         while used < len(words) and width(f"{line} {words[used]}", size, bold=bold) <= room:
             line = f"{line} {words[used]}"
             used += 1
+        rest = words[used:]
         if width(line, size, bold=bold) > room:
-            break
+            # A word longer than the line, or a script without spaces.
+            start = _beginning(line, room, size, bold=bold)
+            line, rest = line[:start], [line[start:], *rest]
         result.append(line)
-        words = words[used:]
+        words = rest
     if words:
         result.append(cut(" ".join(words), room, size, bold=bold))
     return result
