@@ -47,6 +47,7 @@ MAX_USES = 16
 MAX_REFUSALS = 3
 """After so many refusals in one step nobody expects the next call to be better."""
 MAX_SECONDS = 300.0
+NEVER_SENT = frozenset({"model_not_configured", "model_unknown"})
 FATAL = frozenset({"abandon", "effect_conflict", "duplicate_effect"})
 """Failures of a call that end the step, whatever a model would make of them."""
 
@@ -216,15 +217,15 @@ class _Loop:
 
         After a time-out or a cut the provider may charge for it all the same: the cost is unknown, not zero.
         """
-        maybe_charged = exc.code in ("model_timeout", "model_unreachable", "model_server_error")
-        usage = estimated_usage(request, "") if maybe_charged else Usage()
-        cost = cost_of(self.context.workspace_id, request.model, usage)
-        free = cost.microusd == 0 or not maybe_charged
-        number = 1 + 10 * self.context.attempt + self.work.models.index(request.model)
-        self._journal(
-            turn, number, request, seconds, usage,
-            response=None, error=exc.as_json(), prices=cost.prices, microusd=0 if free else None,
-        )  # fmt: skip
+        if exc.code not in NEVER_SENT:
+            maybe_charged = exc.code in ("model_timeout", "model_unreachable", "model_server_error")
+            usage = estimated_usage(request, "") if maybe_charged else Usage()
+            free = not maybe_charged or cost_of(self.context.workspace_id, request.model, usage).microusd == 0
+            number = 1 + 10 * self.context.attempt + self.work.models.index(request.model)
+            self._journal(
+                turn, number, request, seconds, usage,
+                response=None, error=exc.as_json(), prices=None, microusd=0 if free else None,
+            )  # fmt: skip
         self.context.entry(
             "model.failed", {"model": request.model, "turn": turn, "code": exc.code, "message": exc.message}
         )

@@ -7,6 +7,7 @@ below its agent loop: one `model_request` is one HTTP request, the client's own 
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from apps.agents.core.messages import (
@@ -72,6 +73,8 @@ def _client(name: str, url: str, key: str) -> OpenAIChatModel:
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
+    # One line per request belongs to the ledger, not to the log.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     # Servers without keys still want the header.
     return OpenAIChatModel(name, provider=OpenAIProvider(base_url=url or None, api_key=key or "none"))
 
