@@ -24,6 +24,7 @@ STYLE = """\
     --g-state: var(--g-edge);
 
     display: block;
+    direction: ltr;
     max-width: 100%;
     height: auto;
     font-family: var(--sans, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif);
