@@ -9,7 +9,6 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, re_path
 from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI, Swagger
-from ninja.errors import HttpError
 from ninja.parser import Parser
 
 import mirrorneuron
@@ -45,10 +44,16 @@ class StrictParser(Parser):
         try:
             value = json.loads(request.body, parse_constant=_refuse)
         except (ValueError, RecursionError) as exc:
-            raise HttpError(400, f"The body is not JSON: {exc}") from exc
+            raise _unreadable(request, f"The body is not JSON: {exc}") from exc
         if b"\\u0000" in request.body and _has_nul(value):
-            raise HttpError(422, "The body contains a NUL character")
+            raise _unreadable(request, "A text in the body contains a NUL character")
         return value
+
+
+def _unreadable(request: HttpRequest, why: str) -> ValueError:
+    # ninja says "Cannot parse request body" for every failure; the reason travels on the request.
+    request.unreadable = why  # type: ignore[attr-defined]
+    return ValueError(why)
 
 
 def _refuse(text: str) -> None:

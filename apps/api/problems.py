@@ -134,6 +134,9 @@ def register(api: NinjaAPI) -> None:
     @api.exception_handler(HttpError)
     def http(request: HttpRequest, error: HttpError) -> HttpResponse:
         status = error.status_code
+        unreadable = getattr(request, "unreadable", "")
+        if status == 400 and unreadable:
+            return problem(400, "unreadable_body", f"{unreadable}.", next="Send UTF-8 JSON (RFC 8259).")
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
         return problem(
             status,

@@ -16,7 +16,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.approvals.people import People
 from apps.approvals.views import request_view
 
-router = Router()
+router = Router(by_alias=True)
 IF_MATCH = {
     "parameters": [
         {

@@ -19,7 +19,7 @@ from apps.blueprints.ports import builtin_tools
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput
 
-router = Router()
+router = Router(by_alias=True)
 DOCUMENT = {
     "requestBody": {
         "description": 'The document as YAML or JSON, or `{"source": "<text>", "notes": "…"}`.',
@@ -32,7 +32,7 @@ DOCUMENT = {
 Number = Annotated[int, Field(ge=1)]
 
 
-@router.get("", response=reads(Page[Blueprint]), by_alias=True, summary="List blueprints")
+@router.get("", response=reads(Page[Blueprint]), summary="List blueprints")
 def list_blueprints(request: HttpRequest, cursor: Cursor = "", limit: Limit = 50) -> Any:
     rows: Any = selectors.blueprints_for(principal(request))
     return page(rows, lambda row: _blueprint(row, row.latest_number), cursor=cursor, limit=limit)
@@ -63,7 +63,7 @@ def validate(request: HttpRequest) -> Any:
     return {"valid": found.valid, "problems": [p.as_json() for p in found.problems]}
 
 
-@router.get("/{name}", response=reads(Blueprint), by_alias=True, summary="Read one blueprint")
+@router.get("/{name}", response=reads(Blueprint), summary="Read one blueprint")
 def get_blueprint(request: HttpRequest, name: str) -> Any:
     found = selectors.blueprint_for(principal(request), name)
     numbered = selectors.versions_for(principal(request), name).filter(number__isnull=False)
@@ -83,8 +83,10 @@ def list_versions(request: HttpRequest, name: str, cursor: Cursor = "", limit: L
 )
 def publish(request: HttpRequest, response: HttpResponse, name: str) -> Any:
     """The same content gives the existing version."""
+    who = principal(request)
+    selectors.blueprint_for(who, name)
     text, notes = _document(request, optional=True)
-    version = services.publish(principal(request), name, text if text.strip() else None, notes)
+    version = services.publish(who, name, text if text.strip() else None, notes)
     response["Location"] = f"{request.path}/{version.number}"
     return Status(201, _version(version))
 

@@ -14,7 +14,7 @@ from apps.api.shapes import Effect
 from apps.ledger.core.states import EffectState
 from apps.runs import selectors, services, views
 
-router = Router()
+router = Router(by_alias=True)
 
 
 class ResolveIn(BaseModel):
@@ -25,7 +25,7 @@ class ResolveIn(BaseModel):
     reason: str = Field(min_length=1, max_length=10_000)
 
 
-@router.get("", response=reads(Page[Effect]), by_alias=True, summary="List effects")
+@router.get("", response=reads(Page[Effect]), summary="List effects")
 def list_effects(
     request: HttpRequest, state: EffectState | None = None, cursor: Cursor = "", limit: Limit = 50
 ) -> Any:
@@ -34,12 +34,12 @@ def list_effects(
     return page(rows, views.effect_view, cursor=cursor, limit=limit)
 
 
-@router.get("/{effect_id}", response=reads(Effect), by_alias=True, summary="Read one effect")
+@router.get("/{effect_id}", response=reads(Effect), summary="Read one effect")
 def get_effect(request: HttpRequest, effect_id: str) -> Any:
     return views.effect_view(selectors.effect_for(principal(request), effect_id))
 
 
-@router.post("/{effect_id}/resolve", response=writes(Effect), by_alias=True, summary="Say what became of it")
+@router.post("/{effect_id}/resolve", response=writes(Effect), summary="Say what became of it")
 def resolve(request: HttpRequest, effect_id: str, payload: ResolveIn) -> Any:
     """For an effect in doubt: `happened`, `did_not_happen` (it may be tried again) or `abandon`."""
     resolved = services.resolve_effect(

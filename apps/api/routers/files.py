@@ -17,7 +17,7 @@ from apps.workspaces import selectors, services
 from apps.workspaces.errors import FileTooLarge
 from apps.workspaces.files import MAX_BYTES
 
-router = Router()
+router = Router(by_alias=True)
 
 
 @router.post("", response=writes(File, 201), summary="Upload one file")

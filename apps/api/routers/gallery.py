@@ -17,16 +17,16 @@ from apps.blueprints import models, selectors, services
 from apps.blueprints.core.manifest import manifest
 from apps.workspaces.core.roles import Permission
 
-router = Router()
+router = Router(by_alias=True)
 
 
-@router.get("", response=reads(Page[GalleryItem]), by_alias=True, summary="List the gallery")
+@router.get("", response=reads(Page[GalleryItem]), summary="List the gallery")
 def list_gallery(request: HttpRequest) -> Any:
     principal(request).require(Permission.READ)
     return listed([_item(item) for item in selectors.gallery()])
 
 
-@router.get("/{name}", response=reads(GalleryItem), by_alias=True, summary="Read one item")
+@router.get("/{name}", response=reads(GalleryItem), summary="Read one item")
 def get_item(request: HttpRequest, name: str) -> Any:
     principal(request).require(Permission.READ)
     return _item(selectors.gallery_item(name))

@@ -13,7 +13,7 @@ from apps.api.paging import Page, listed
 from apps.api.shapes import Model
 from apps.workspaces.core.roles import Permission
 
-router = Router()
+router = Router(by_alias=True)
 
 
 @router.get("", response=reads(Page[Model]), summary="List model providers")

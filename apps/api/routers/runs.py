@@ -30,7 +30,7 @@ from apps.blueprints.services import version_for_run
 from apps.runs import selectors, services, views
 from mirrorneuron.base.errors import NotFound
 
-router = Router()
+router = Router(by_alias=True)
 EVENTS_AT_MOST = 1000
 
 
@@ -87,7 +87,7 @@ def start_run(request: HttpRequest, response: HttpResponse, payload: StartIn) ->
     return Status(202, views.run_view(run))
 
 
-@router.get("", response=reads(Page[Run]), by_alias=True, summary="List runs")
+@router.get("", response=reads(Page[Run]), summary="List runs")
 def list_runs(request: HttpRequest, filters: Query[RunFilter], cursor: Cursor = "", limit: Limit = 50) -> Any:
     """Newest first."""
     since: datetime | None = filters.since
@@ -101,7 +101,7 @@ def list_runs(request: HttpRequest, filters: Query[RunFilter], cursor: Cursor = 
     return page(rows, views.run_view, cursor=cursor, limit=limit)
 
 
-@router.get("/{run_id}", response=reads(Run), by_alias=True, summary="Read one run")
+@router.get("/{run_id}", response=reads(Run), summary="Read one run")
 def get_run(request: HttpRequest, run_id: str) -> Any:
     return views.run_view(selectors.run_for(principal(request), run_id))
 
@@ -140,9 +140,7 @@ def list_events(
     return {"items": [views.event_view(e) for e in found], "next": str(found[-1].seq) if more else None}
 
 
-@router.get(
-    "/{run_id}/effects", response=reads(Page[Effect]), by_alias=True, summary="What the run did to the world"
-)
+@router.get("/{run_id}/effects", response=reads(Page[Effect]), summary="What the run did to the world")
 def list_effects(request: HttpRequest, run_id: str) -> Any:
     who = principal(request)
     run = selectors.run_for(who, run_id)
@@ -161,7 +159,7 @@ def explain(request: HttpRequest, run_id: str) -> Any:
     return selectors.explain(selectors.run_for(principal(request), run_id))
 
 
-@router.get("/{run_id}/export", response=reads(Export), by_alias=True, summary="Everything about one run")
+@router.get("/{run_id}/export", response=reads(Export), summary="Everything about one run")
 def export(request: HttpRequest, response: HttpResponse, run_id: str) -> Any:
     who = principal(request)
     run = selectors.run_for(who, run_id)

@@ -9,7 +9,7 @@ from ninja import Router
 
 from apps.blueprints.core.schema_export import blueprint_schema
 
-router = Router()
+router = Router(by_alias=True)
 
 
 @router.get("/blueprint.json", auth=None, response={200: dict[str, Any]}, summary="The blueprint format")

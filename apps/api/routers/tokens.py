@@ -16,7 +16,7 @@ from apps.workspaces import selectors, services
 from apps.workspaces.core.roles import Role
 from apps.workspaces.models import ApiToken
 
-router = Router()
+router = Router(by_alias=True)
 
 
 class TokenIn(BaseModel):

@@ -15,7 +15,7 @@ from apps.blueprints.ports import builtin_tools
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import NotFound
 
-router = Router()
+router = Router(by_alias=True)
 
 
 @router.get("", response=reads(Page[Tool]), summary="List built-in tools")
