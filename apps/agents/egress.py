@@ -36,11 +36,14 @@ USER_AGENT = "MirrorNeuron/0.1"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# A platform's own service on an address that the registries call public.
-_ALWAYS_PRIVATE = (ipaddress.ip_network("168.63.129.16/32"),)
+_ALWAYS_PRIVATE = (
+    ipaddress.ip_network("168.63.129.16/32"),  # a platform's own service on a public address
+    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments; releases of Python disagree about it
+    ipaddress.ip_network("192.88.99.0/24"),  # relays to 6to4
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.ip_network("::/96")
-_TOKEN = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset(
     [
         "host",
@@ -447,7 +450,7 @@ def _clean_headers(headers: Mapping[str, str]) -> dict[str, str]:
     clean: dict[str, str] = {}
     for name, value in headers.items():
         text = str(value)
-        if not _TOKEN.match(name) or any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in text):
+        if not _TOKEN.fullmatch(name) or any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in text):
             # The value may be a secret, so only the name is shown.
             raise StepError(
                 f"The header {name[:60]!r} holds characters that no header may hold.",

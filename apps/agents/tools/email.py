@@ -197,7 +197,7 @@ def _checked(name: str, address: str, field: str) -> str:
         problem = "which is no e-mail address"
     elif not local.isascii():
         problem = "whose part before the @ holds letters that mail servers do not take"
-    elif not _LOCAL.match(local) or len(local) > 64:
+    elif not _LOCAL.fullmatch(local) or len(local) > 64:
         problem = "whose part before the @ is not valid"
     else:
         try:
@@ -205,7 +205,7 @@ def _checked(name: str, address: str, field: str) -> str:
         except UnicodeError:
             domain = ""
         labels = domain.split(".")
-        if not domain or len(domain) > 253 or not all(_LABEL.match(label) for label in labels):
+        if not domain or len(domain) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
             problem = "whose part after the @ is no host name"
         elif len(labels) < 2 and domain != "localhost":
             problem = "whose part after the @ is not complete"
@@ -256,7 +256,7 @@ def message_id(key: str) -> str:
 
 
 def _file_key(key: str) -> str:
-    return key if _SAFE_KEY.match(key) else sha256(key.encode("utf-8", "replace")).hexdigest()
+    return key if _SAFE_KEY.fullmatch(key) else sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def _to_outbox(key: str, data: bytes) -> str:
