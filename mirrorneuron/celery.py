@@ -22,7 +22,7 @@ def _settings() -> dict:
     from mirrorneuron.config import config
 
     register()
-    url = config().broker_url or "wakemem://"
+    url = config().broker_url or "wakemem://localhost/"
     options: dict = {}
     if url.startswith("redis"):
         options = {

@@ -6,9 +6,10 @@ Comparing file names with the rows of `django_migrations` says the same in a mil
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
@@ -18,12 +19,10 @@ from django.db.migrations.recorder import MigrationRecorder
 def pending() -> list[str]:
     """Migrations on disk that this database has not applied, as `app.name`, in no special order."""
     applied = set(MigrationRecorder(connection).applied_migrations())
-    elsewhere = settings.MIGRATION_MODULES
     return [
         f"{config.label}.{file.stem}"
         for config in apps.get_app_configs()
-        if not (config.label in elsewhere and elsewhere[config.label] is None)  # tests switch them off so
-        for file in sorted(Path(config.path, "migrations").glob("[0-9]*.py"))
+        for file in _files(config)
         if (config.label, file.stem) not in applied and not _is_replaced(config.label, file, applied)
     ]
 
@@ -34,6 +33,17 @@ def migrate() -> list[str]:
     if missing:
         call_command("migrate", interactive=False, verbosity=0)
     return missing
+
+
+def _files(config: AppConfig) -> list[Path]:
+    """The migrations of an app, where `MIGRATION_MODULES` says they are; None there means it has none."""
+    folder = Path(config.path, "migrations")
+    if config.label in settings.MIGRATION_MODULES:
+        module = settings.MIGRATION_MODULES[config.label]
+        if module is None:
+            return []
+        folder = Path(import_module(module).__path__[0])
+    return sorted(folder.glob("[0-9]*.py"))
 
 
 def _is_replaced(label: str, file: Path, applied: set[tuple[str, str]]) -> bool:

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from typing import Any
 
 from mirrorneuron import datalock
@@ -88,34 +89,43 @@ def prepare(url: str, *, again: bool) -> dict[str, Any]:
     if again:
         return {"url": url, "sign_in": ""}
     from django.conf import settings
+    from django.urls import get_resolver
 
     from apps.blueprints.services import sync_gallery
     from apps.workspaces.services import create_sign_in_link, ensure_laptop_owner
 
+    _ = get_resolver().url_patterns  # a page that cannot be loaded stops the start, not the first visitor
     owner, _ = ensure_laptop_owner()
     sync_gallery(settings.GALLERY_DIR)
     return {"url": url, "sign_in": create_sign_in_link(owner, url)}
 
 
-def serve(listener: socket.socket, stop: Stop, ready_fd: int, facts: dict[str, Any]) -> None:
-    """Run worker and pages until asked to stop; the worker stops after the last page is answered."""
+def page_server(*, graceful_seconds: int) -> Any:
+    """The web server for pages and API. graceful_seconds: what open answers get when it is told to stop."""
     import uvicorn
 
-    from mirrorneuron.config import config
-    from mirrorneuron.workers import ThreadedWorker
-
-    server = uvicorn.Server(
+    # Static files come from the source folders here; a collected copy exists only in an image.
+    warnings.filterwarnings("ignore", message="No directory at", module="django.core.handlers.base")
+    return uvicorn.Server(
         uvicorn.Config(
             "mirrorneuron.asgi:application",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=graceful_seconds,
         )
     )
+
+
+def serve(listener: socket.socket, stop: Stop, ready_fd: int, facts: dict[str, Any]) -> None:
+    """Run worker and pages until asked to stop; the worker stops after the last page is answered."""
+    from mirrorneuron.config import config
+    from mirrorneuron.workers import ThreadedWorker
+
+    server = page_server(graceful_seconds=2)
     # uvicorn raises a caught SIGTERM again after serving, which would skip stopping the worker.
-    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+    server.capture_signals = contextlib.nullcontext
     stop.server = server
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -34,12 +34,14 @@ from mirrorneuron.base.errors import ConfigurationError
 EXIT_CONFIGURATION = 78
 """The child found a wrong setting and has said so; starting again cannot help. EX_CONFIG of sysexits.h."""
 EXIT_CRASH_POINT = 137
-STOP_SECONDS = 10.0
+STOP_SECONDS = 15.0
 """How long a child may take to stop before it is killed."""
 STEADY_SECONDS = 30.0
 """A child that lived this long was well; the next death starts the back-off anew."""
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104
-BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 5.0, 10.0)
+"""Pause before each restart in a row of quick deaths; short at first, so that a drill of a few kills in a row
+still sees every recovery within 5 s."""
 
 
 @dataclass

@@ -31,25 +31,13 @@ def migrate() -> None:
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 def web(host: str, port: int) -> None:
     """Serve pages and API only. Start as many as wanted, behind a proxy."""
-    import uvicorn
-
+    from mirrorneuron.serve import page_server
     from mirrorneuron.supervisor import address, listen
 
     _need_schema()
     listener = listen(host, port)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            "mirrorneuron.asgi:application",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=10,
-        )
-    )
-
     emit({"url": address(host, listener)}, f"Serving pages at {address(host, listener)}.")
-    server.run(sockets=[listener])
+    page_server(graceful_seconds=10).run(sockets=[listener])
 
 
 @click.command(cls=Command)
