@@ -57,6 +57,7 @@ _URL = re.compile(r"https?://[^\s)>\]\"']+")
 _NUMBER = re.compile(
     r"(?<![\w.,])[-+]?(?:\d{1,3}(?:[,\u00a0 ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?![\w])(?!-\d)"
 )
+_VAGUE = frozenset(terms("date number amount value total email address count many much how"))
 DEFAULT_ITEMS = 5
 MAX_DEPTH = 8
 
@@ -146,6 +147,7 @@ class _Composer:
         self.evidence = evidence
         self.missing: list[str] = []
         self._draft: Draft | _Missing | None = MISSING
+        self._seen: dict[str, float] | None = None
 
     # --- dispatch ---------------------------------------------------------------------------------------
 
@@ -422,24 +424,43 @@ class _Composer:
         own = [t for t in terms(re.sub(r"[_\-/]", " ", label)) if t not in _NEUTRAL]
         if not own:
             return 0.0
-        seen = list(terms(text)) if text else [t for p in self.evidence.passages for t in terms(p.text)]
-        if not text:
-            seen += terms(self.evidence.question) if not seen else []
-        if not seen:
-            return 0.0
+        seen = self._weights(text)
         total = 0.0
         for term in set(own):
-            hits = sum(1 for s in seen if s == term or (len(term) >= 5 and s[:5] == term[:5]))
-            total += (1.0 + min(hits, 20) / 20) if hits else 0.0
-        return total / len(set(own)) ** 0.5
+            weight = seen.get(term, 0.0)
+            if not weight and len(term) >= 5:
+                weight = max((w for s, w in seen.items() if s[:5] == term[:5]), default=0.0)
+            total += (1.0 + min(weight, 20.0) / 20.0) if weight else 0.0
+        return float(total / len(set(own)) ** 0.5)
+
+    def _weights(self, text: str) -> Mapping[str, float]:
+        """How much each word of the evidence counts: the sentences that fit the question most."""
+        if text:
+            return dict.fromkeys(terms(text), 1.0)
+        if self._seen is None:
+            seen: dict[str, float] = {}
+            for rank, sentence in enumerate(self.evidence.ranked()):
+                for term in sentence.terms:
+                    seen[term] = seen.get(term, 0.0) + 4.0 / (1 + rank)
+            for passage in self.evidence.passages:
+                for term in terms(passage.text):
+                    seen.setdefault(term, 0.01)
+            if not seen:
+                seen = dict.fromkeys(terms(self.evidence.question), 1.0)
+            self._seen = seen
+        return self._seen
 
     def _extracted(self, schema: Mapping[str, Any], name: str, find: Any) -> Any:
         """The first find in the best sentence that fits the schema; the sentence must name the field's words."""
         asked = set(terms(name.replace("_", " "))) | set(terms(schema.get("description", "")))
-        asked -= {"date", "number", "amount", "value", "total", "email"} if len(asked) > 1 else set()
+        asked -= _VAGUE
         ranked = self._ranked(schema, name)
+        others = [p for p in self.evidence.passages if not p.document]
+        ranked += [s for s in self.evidence.ranked(passages=others) if s not in ranked]
         near = [s for s in ranked if asked & set(s.terms)]
-        for sentence in [*near, *ranked]:
+        # A number or a date means nothing away from the words it belongs to; an address stands for itself.
+        own = find in (_dates, _plain_numbers) and asked
+        for sentence in near if own else [*near, *ranked]:
             for found in find(sentence.text):
                 value = float(found) if schema.get("type") in ("number", "integer") else found
                 if schema.get("type") == "integer" and isinstance(value, float) and value.is_integer():
@@ -500,8 +521,13 @@ def _joined(ranked: Sequence[Sentence], most: int, longest: int | None, shortest
 
 
 def _whole(ranked: Sequence[Sentence]) -> Sequence[Sentence]:
-    """Without headings and fragments, unless there is nothing else."""
-    return [s for s in ranked if s.text.rstrip("\"'”’)").endswith((".", "!", "…", ":"))] or ranked
+    """Without headings, lists of names and fragments, unless there is nothing else."""
+    return [s for s in ranked if _is_whole(s.text)] or ranked
+
+
+def _is_whole(text: str) -> bool:
+    spoken = sum(1 for w in re.findall(r"[^\W\d_]{2,}", text) if w.islower())
+    return spoken >= 3 and text.rstrip("\"'”’)").endswith((".", "!", "…", ":"))
 
 
 def _dates(text: str) -> list[str]:
