@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from apps.blueprints import selectors as blueprints
 from apps.blueprints.core.document import Criterion, Document, ForbiddenAction
-from apps.blueprints.core.manifest import manifest
+from apps.blueprints.core.manifest import Manifest, manifest
 from apps.blueprints.core.text_fit import title_of
 from apps.runs import selectors as runs
 from apps.web import pictures
@@ -49,7 +49,8 @@ class Card:
     """A GalleryItem or a Blueprint."""
     thumb: SafeString
     touches: list[Line]
-    connections: list[str]
+    asks: list[Line]
+    """What people decide."""
     steps: int
     approvals: int
     record: Record
@@ -82,7 +83,7 @@ def card_of(item: Any, document: Document, record: Record, *, sample: bool = Fal
         item=item,
         thumb=pictures.thumbnail(document, tools),
         touches=_touches(told),
-        connections=[str(getattr(c, "name", c)) for c in told.connections],
+        asks=[Line("person", sentence) for sentence in told.approvals],
         steps=len(document.graph.nodes),
         approvals=sum(node.kind == "approval" for node in document.graph.nodes),
         record=record,
@@ -91,16 +92,15 @@ def card_of(item: Any, document: Document, record: Record, *, sample: bool = Fal
     )
 
 
-def _touches(told: Any) -> list[Line]:
-    lines: list[Line] = []
-    for icon, sentences in (
-        ("read", told.reads),
-        ("model", told.models),
-        ("write", told.writes),
-        ("person", told.approvals),
-    ):
-        lines += [Line(icon, str(sentence)) for sentence in sentences]
-    return lines
+def _touches(told: Manifest) -> list[Line]:
+    """Everything it touches, what changes the world first."""
+    writes = told.writes or ["Changes nothing outside."]
+    return [
+        *(Line("write", sentence) for sentence in writes),
+        *(Line("read", sentence) for sentence in told.reads),
+        *(Line("model", sentence) for sentence in told.models),
+        *(Line("plug", needed.sentence) for needed in told.connections),
+    ]
 
 
 def contract_of(document: Document) -> dict[str, Any]:

@@ -17,6 +17,9 @@ TAGS = {
 def render(text: str) -> SafeString:
     """Clean HTML. Headings move one level down, because the page has its own `h1`; pictures are dropped."""
     tokens = _markdown.parse(text)
+    if tokens and tokens[0].type == "heading_open" and tokens[0].tag == "h1":
+        # The page's own heading says the same.
+        tokens = tokens[3:]
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 1)}"

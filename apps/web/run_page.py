@@ -85,7 +85,9 @@ class RunPage:
     @cached_property
     def entries(self) -> list[dict[str, Any]]:
         first = max(0, self.run.seq - MARKS_READ)
-        return [event_view(entry) for entry in runs.events_after(self.run, first, limit=MARKS_READ)]
+        found = runs.events_after(self.run, first, limit=MARKS_READ)
+        # The run goes on while we read: what is newer than its row belongs to the next look.
+        return [event_view(entry) for entry in found if entry.seq <= self.run.seq]
 
     @cached_property
     def effects(self) -> list[dict[str, Any]]:
@@ -172,7 +174,7 @@ class RunPage:
         )
         if status in ("waiting", "in_doubt") and did and did[-1].end is None:
             row.since = did[-1].start.isoformat()
-        elif did:
+        elif did and status != "skipped":
             row.tail = words.span(spent["work"])
             if spent["wait"] > 1:
                 row.tail += f" + {words.span(spent['wait'])} waiting"
@@ -265,14 +267,13 @@ class RunPage:
         return ended, len(self.steps)
 
     @cached_property
-    def criteria(self) -> list[dict[str, str]]:
+    def criteria(self) -> list[dict[str, Any]]:
         """Success criteria with their results once the run has ended; until then "not checked"."""
-        if self.run.checks:
-            return list(self.run.checks)
-        return [
-            {"text": c.text if isinstance(c, Criterion) else c, "result": "not_checked", "detail": ""}
+        judged = self.run.checks or [
+            {"text": c.text if isinstance(c, Criterion) else c, "result": "not_checked"}
             for c in self.document.contract.success_criteria.output
         ]
+        return [{**one, "look": words.look("check", one["result"])} for one in judged]
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:

@@ -157,7 +157,8 @@ def event_words(kind: str, data: dict[str, Any]) -> str:
     extra = ""
     for key in ("tool", "name", "model", "port", "verb", "reason", "message", "rule"):
         value = data.get(key)
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value and (key, value) != ("port", "done"):
+            value = value.replace("_", " ") if key in ("port", "verb", "reason") else value
             extra = value if len(value) <= 120 else value[:117] + "…"
             break
     error = data.get("error")

@@ -144,7 +144,21 @@ def value(found: Any) -> SafeString:
     return _value(found, 0)
 
 
+@register.simple_tag
+def peek(found: Any) -> str:
+    """The first words of a value, for the line that unfolds it."""
+    if isinstance(found, dict):
+        found = next((v for v in found.values() if isinstance(v, (str, bool)) and v != ""), "")
+    if isinstance(found, bool):
+        return "yes" if found else "no"
+    text = " ".join(found.split()) if isinstance(found, str) else ""
+    return text if len(text) <= PEEK else text[:PEEK].rsplit(" ", 1)[0] + " …"
+
+
+PEEK = 140
 MOST = 40
+FOLDED = 2
+"""A list of more objects than this is folded away behind its count."""
 LONGEST = 6_000
 
 
@@ -179,7 +193,10 @@ def _value(found: Any, depth: int) -> SafeString:
         if not found:
             return mark_safe('<span class="nothing">none</span>')
         rows = format_html_join("", "<li>{}</li>", ((_value(v, depth + 1),) for v in list(found)[:MOST]))
-        return format_html('<ul class="items">{}{}</ul>', rows, _more(len(found)))
+        shown = format_html('<ul class="items">{}{}</ul>', rows, _more(len(found)))
+        if len(found) > FOLDED and isinstance(found[0], (dict, list)):
+            return format_html("<details><summary>{} entries</summary>{}</details>", len(found), shown)
+        return shown
     return format_html("{}", str(found))
 
 

@@ -11,11 +11,13 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.blueprints import selectors as blueprints
 from apps.blueprints import services as blueprint_services
+from apps.blueprints.models import Version
 from apps.runs import services as runs
 from apps.web import pictures
 from apps.web.cards import Record, card_of, contract_of, outline_of, records
 from apps.web.forms import Submission, input_fields, read_inputs
 from apps.web.views.doors import page, principal_of
+from apps.workspaces.access import Principal
 from mirrorneuron.base.errors import InvalidInput, NotFound
 
 
@@ -61,25 +63,33 @@ def _detail(
 ) -> HttpResponse:
     principal = principal_of(request)
     blueprint = blueprints.blueprint_for(principal, name)
-    version = blueprints.version_for(principal, name, number)
+    versions = list(blueprints.versions_for(principal, name))
+    version = _shown(principal, name, number, versions)
     document = blueprints.document_of(version)
     card = card_of(blueprint, document, records(principal).get(name, Record()))
     context: dict[str, Any] = {
         "blueprint": blueprint,
         "version": version,
-        "versions": blueprint.versions.filter(number__isnull=False).order_by("-number"),
+        "versions": [one for one in versions if one.number is not None],
         "card": card,
         "key": card.key,
         "picture": pictures.plain_picture(document, blueprints.tools_of(document)),
         "contract": contract_of(document),
         "outline": outline_of(document),
-        "problems": blueprint_services.check_source(version.source).problems,
+        "problems": blueprints.problems_of(version),
         "fields": input_fields(document.contract.inputs, given),
         "form_action": reverse("web:blueprints-run", args=[name]) + "#use",
         "run_is_main": True,
         "problem": problem or ("Some fields need another look." if given and given.errors else ""),
     }
     return page(request, "blueprints/detail.html", context, status=status)
+
+
+def _shown(principal: Principal, name: str, number: int | None, versions: list[Version]) -> Version:
+    """The version asked for, else the latest published one, else the newest there is."""
+    if number is None and versions and all(one.number is None for one in versions):
+        return versions[0]
+    return blueprints.version_for(principal, name, number)
 
 
 def _number(text: str) -> int | None:

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.approvals import selectors, services
 from apps.approvals.core.states import Verb
 from apps.approvals.models import ApprovalRequest
+from apps.blueprints import selectors as blueprints
 from apps.web.core import words
 from apps.web.forms import Submission, argument_fields, read_edits
 from apps.web.views.doors import in_my_workspaces, page, principal_of
@@ -121,6 +122,7 @@ def _card(
     context = _list(request, request.GET.get("show", "open")) | {
         "question": question,
         "current": question.id,
+        "blueprint_title": blueprints.document_of(question.run.version).metadata.title or card["blueprint"],
         "card": card,
         "fields": argument_fields(card["fields"], given) if Verb.APPROVE in card["verbs"] else (),
         "draft": _draft(card),
@@ -146,7 +148,7 @@ def _draft(card: dict[str, Any]) -> list[dict[str, Any]]:
             "change": changes.get(field["name"])
             if changes.get(field["name"], {}).get("kind") == "changed"
             else None,
-            "labels": [_origin(label) for label in field["labels"] if not label.startswith("user")],
+            "origins": _origins(field["labels"]),
             "edited": any(label.startswith("user:") for label in field["labels"]),
         }
         for field in card["fields"]
@@ -154,9 +156,10 @@ def _draft(card: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _origin(label: str) -> str:
-    kind, _, name = label.partition(":")
-    return f"the tool {words.humanise(name).lower()}" if kind == "tool" and name else label
+def _origins(labels: list[str]) -> str:
+    """Where an argument came from, for a person: tools and models, not people."""
+    tools = [words.humanise(one.removeprefix("tool:")).lower() for one in labels if one.startswith("tool:")]
+    return " and ".join(tools)
 
 
 def _approve_words(question: ApprovalRequest) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from apps.approvals import selectors as approvals
 from apps.blueprints import selectors as blueprints
 from apps.runs import selectors, services
 from apps.runs.core.states import RunStatus
@@ -23,7 +25,11 @@ from apps.web.run_page import EVENTS_SHOWN, RunPage
 from apps.web.views.doors import in_my_workspaces, page, principal_of, slice_by_id
 from mirrorneuron.base.errors import InvalidInput, NotFound
 
-CONTROLS = {"pause": services.pause_run, "resume": services.resume_run, "cancel": services.cancel_run}
+CONTROLS: dict[str, Callable[..., dict[str, Any]]] = {
+    "pause": services.pause_run,
+    "resume": services.resume_run,
+    "cancel": services.cancel_run,
+}
 DONE = {
     "pause": "Paused. What is running finishes its step; nothing new starts.",
     "resume": "Resumed.",
@@ -41,8 +47,13 @@ def index(request: HttpRequest) -> HttpResponse:
     rows, following = slice_by_id(found, request.GET.get("cursor", ""))
     installed = list(blueprints.blueprints_for(principal))
     titles = {one.name: one.title or one.name for one in installed}
+    asked = set(
+        approvals.requests_for(principal)
+        .filter(run_id__in=[run.id for run in rows])
+        .values_list("run_id", flat=True)
+    )
     context = {
-        "rows": [_row(run, titles) for run in rows],
+        "rows": [_row(run, titles, waits_for_person=run.id in asked) for run in rows],
         "next": following,
         "status": status,
         "blueprint": name,
@@ -52,13 +63,13 @@ def index(request: HttpRequest) -> HttpResponse:
     return page(request, "runs/list.html", context)
 
 
-def _row(run: Run, titles: dict[str, str]) -> dict[str, Any]:
+def _row(run: Run, titles: dict[str, str], *, waits_for_person: bool) -> dict[str, Any]:
     told = [v for v in run.inputs.values() if isinstance(v, str) and v]
     return {
         "run": run,
         "title": titles.get(run.blueprint_name, run.blueprint_name),
         "subject": (told[0][:80] if told else str(run.id)[:8]),
-        "reason": "",
+        "reason": "approval" if waits_for_person else "",
     }
 
 
@@ -87,8 +98,11 @@ def control(request: HttpRequest, run_id: UUID, verb: str) -> HttpResponse:
     run = _run(request, run_id)
     principal = principal_of(request)
     if request.method == "POST":
-        more = {"reason": request.POST.get("reason", "").strip()[:500]} if verb == "cancel" else {}
-        act(principal, run.id, **more)
+        if verb == "cancel":
+            reason = request.POST.get("reason", "").strip()[:500]
+            services.cancel_run(principal, run.id, reason=reason)
+        else:
+            act(principal, run.id)
         messages.success(request, DONE[verb])
         return redirect("web:runs-detail", run.id)
     told = act(principal, run.id, preview=True)

@@ -5,11 +5,13 @@ import { once } from "./once.js";
 import { submitNow } from "./submit_now.js";
 import { ticking } from "./ticking.js";
 import { timeZone } from "./time_zone.js";
+import { followStep } from "./follow_step.js";
 import { inboxKeys } from "./inbox_keys.js";
 import { killWorker } from "./kill_worker.js";
 import { stepPanel } from "./step_panel.js";
 
 const behaviours = {
+  "follow-step": followStep,
   "submit-now": submitNow,
   "inbox-keys": inboxKeys,
   "kill-worker": killWorker,
@@ -34,3 +36,4 @@ mount(document);
 once(document);
 ticking(document);
 document.addEventListener("htmx:load", (event) => mount(event.target.parentElement ?? document));
+document.addEventListener("htmx:wsAfterMessage", () => mount(document));

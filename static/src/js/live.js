@@ -3,8 +3,8 @@ const GONE = 4404;
 
 export function liveSettings(htmx) {
   if (!htmx) return;
-  // Quick at first, because a restarted laptop is back within seconds; then slower, with jitter for a busy server.
-  htmx.config.wsReconnectDelay = (tries) => Math.min(400 * 1.6 ** tries, 8000) * (0.75 + Math.random() / 2);
+  // Often for the first ten seconds, because a restarted laptop is back by then; later seldom. Jitter spreads pages.
+  htmx.config.wsReconnectDelay = (tries) => Math.min(500 * 1.5 ** Math.max(0, tries - 20), 8000) * (0.75 + Math.random() / 2);
   htmx.createWebSocket = (url) => new WebSocket(withCursor(url));
 
   document.addEventListener("htmx:wsOpen", (event) => say(event.target, "on"));
