@@ -439,9 +439,11 @@ class _Composer:
             return dict.fromkeys(terms(text), 1.0)
         if self._seen is None:
             seen: dict[str, float] = {}
-            for rank, sentence in enumerate(self.evidence.ranked()):
+            ranked = self.evidence.ranked()
+            best = max((s.score for s in ranked), default=0.0) or 1.0
+            for sentence in ranked:
                 for term in sentence.terms:
-                    seen[term] = seen.get(term, 0.0) + 4.0 / (1 + rank)
+                    seen[term] = seen.get(term, 0.0) + 4.0 * sentence.score / best
             for passage in self.evidence.passages:
                 for term in terms(passage.text):
                     seen.setdefault(term, 0.01)
