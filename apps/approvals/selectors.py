@@ -22,6 +22,8 @@ from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput
 from mirrorneuron.base.ids import as_uuid
 
+LIGHT = ("run__inputs", "run__output", "run__version__document", "run__version__source")
+"""Left in the database: a card needs none of them, and a version's document is kept in memory."""
 STATES = ("open", "decided", "all", *RequestState)
 
 
@@ -41,9 +43,7 @@ def requests_for(
             fields={"state": f"One of {', '.join(STATES)}."},
             next="Choose one of them.",
         )
-    found = ApprovalRequest.objects.filter(workspace=principal.workspace).select_related(
-        "run__version", "claimed_by"
-    )
+    found = _rows().filter(workspace=principal.workspace)
     if state == "open":
         found = found.filter(state__in=PENDING)
     elif state == "decided":
@@ -65,13 +65,7 @@ def request_for(principal: Principal, id: str | UUID) -> ApprovalRequest:
     """One question. Raises RequestNotFound, also for a stranger."""
     principal.require(Permission.READ)
     identity = as_uuid(id)
-    request = (
-        ApprovalRequest.objects.filter(id=identity, workspace=principal.workspace)
-        .select_related("run__version", "claimed_by")
-        .first()
-        if identity
-        else None
-    )
+    request = _rows().filter(id=identity, workspace=principal.workspace).first() if identity else None
     if request is None:
         raise RequestNotFound(
             f"There is no approval request {str(id)!r} in this workspace.", next="Look into the inbox."
@@ -81,8 +75,11 @@ def request_for(principal: Principal, id: str | UUID) -> ApprovalRequest:
 
 def requests_of_run(run_id: UUID) -> QuerySet[ApprovalRequest]:
     """Every question of a run the caller was allowed to see, oldest first."""
-    found = ApprovalRequest.objects.filter(run_id=run_id).select_related("run__version", "claimed_by")
-    return found.prefetch_related("decisions").order_by("id")
+    return _rows().filter(run_id=run_id).prefetch_related("decisions").order_by("id")
+
+
+def _rows() -> QuerySet[ApprovalRequest]:
+    return ApprovalRequest.objects.select_related("run__version", "claimed_by").defer(*LIGHT)
 
 
 def tally_of(request: ApprovalRequest, people: People | None = None) -> Tally:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
+from django.db.models.fields.json import KeyTextTransform
 
 from apps.blueprints.core.kinds import ports
 from apps.ledger.models import Effect, Entry
@@ -42,7 +43,11 @@ def runs_for(
         runs = runs.filter(created_at__gte=since)
     if label:
         key, equals, value = label.partition("=")
-        runs = runs.filter(**({f"labels__{key}": value} if equals else {"labels__has_key": key}))
+        if equals:
+            # Not `labels__<key>`: a key such as `team__regex` would be read as a lookup.
+            runs = runs.annotate(label_value=KeyTextTransform(key, "labels")).filter(label_value=value)
+        else:
+            runs = runs.filter(labels__has_key=key)
     return runs
 
 
