@@ -38,6 +38,10 @@ def _settings() -> dict:
         "broker_url": url,
         "broker_transport_options": options,
         "task_default_queue": "default",
+        # Quorum queues bring Celery's delayed delivery with them, which wants a topic exchange.
+        "task_default_exchange": "mirrorneuron",
+        "task_default_exchange_type": "topic",
+        "task_default_routing_key": "default",
         "task_default_queue_type": "quorum" if url.startswith("amqp") else None,
         "task_acks_late": False,
         "task_ignore_result": True,

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ try:
     import fcntl
 except ImportError:  # Windows: no lock, one process is a promise of the person
     fcntl = None  # type: ignore[assignment]
+
+
+PATIENCE_SECONDS = 10.0
+"""How long a lock is waited for whose taker is dead; longer than its child may take to leave."""
 
 
 class DataHeld(Conflict):
@@ -54,16 +59,17 @@ def acquire(data: Path, **facts: Any) -> DataLock:
 
     facts: what to tell others about the holder: `command`, `url`.
     Raises DataHeld at once when another process has it, ConfigurationError when the folder cannot be written.
+    A holder that is already dead is waited for: only a child of it is left, on its way out.
     """
     make_folder(data)
     descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not _locked(descriptor):
         holder = _read(descriptor)
-        os.close(descriptor)
-        raise DataHeld(_said(data, holder), next=_advice(holder), holder=holder) from None
+        if not _is_gone(holder) or time.monotonic() > end:
+            os.close(descriptor)
+            raise DataHeld(_said(data, holder), next=_advice(holder), holder=holder)
+        time.sleep(0.05)
     lock = DataLock(descriptor)
     lock.describe(**facts)
     return lock
@@ -96,6 +102,26 @@ def holder(data: Path) -> dict[str, Any] | None:
     except DataHeld as held:
         return dict(held.attributes["holder"])
     return None
+
+
+def _locked(descriptor: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (KeyError, ValueError, OSError):
+        pass  # unknown, or alive and somebody else's
+    return False
 
 
 def _read(descriptor: int) -> dict[str, Any]:

@@ -145,7 +145,9 @@ CHANNEL_LAYERS = {
 }
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "static" / "root"
+_collected = BASE_DIR / "static" / "root"
+STATIC_ROOT = _collected if _collected.is_dir() else None
+"""Filled by `collectstatic` in an image; elsewhere files are served from where they lie."""
 STATICFILES_DIRS = [BASE_DIR / "static" / "src"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG

@@ -30,7 +30,7 @@ class WriteLock:
 
     def __init__(self, path: str) -> None:
         self._thread = threading.Lock()
-        self._file = Path(path + ".lock").open("ab") if path and fcntl else None
+        self._file = Path(path + ".lock").open("ab") if path and fcntl else None  # noqa: SIM115
 
     @classmethod
     def of(cls, path: str) -> WriteLock:
