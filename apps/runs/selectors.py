@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, TextField
 from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast
 
 from apps.blueprints.core.kinds import ports
 from apps.ledger.models import Effect, Entry
@@ -45,7 +46,8 @@ def runs_for(
         key, equals, value = label.partition("=")
         if equals:
             # Not `labels__<key>`: a key such as `team__regex` would be read as a lookup.
-            runs = runs.annotate(label_value=KeyTextTransform(key, "labels")).filter(label_value=value)
+            found = Cast(KeyTextTransform(key, "labels"), TextField())
+            runs = runs.annotate(label_value=found).filter(label_value=value)
         else:
             runs = runs.filter(labels__has_key=key)
     return runs
