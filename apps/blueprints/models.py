@@ -69,7 +69,7 @@ class Version(models.Model):
 
 
 class GalleryItem(models.Model):
-    """One folder of `blueprints/`, synced at start by content hash; the disk is the source, this is a copy."""
+    """One folder of `blueprints/`, synced at start; the disk is the source, this is a copy."""
 
     name = models.CharField(max_length=64, primary_key=True)
     content_hash = models.CharField(max_length=64)

@@ -263,7 +263,7 @@ def install(principal: Principal, gallery_name: str) -> Version:
 
 
 def version_for_run(principal: Principal, reference: str) -> Version:
-    """The version that `name` (the latest published) or `name@3` means; a gallery name is installed on first use.
+    """The version `name` (the latest published) or `name@3` means; gallery names are installed on first use.
 
     Raises BlueprintNotFound, VersionNotFound, BlueprintArchived.
     """

@@ -1,5 +1,7 @@
 """A small blueprint without any problem, and the tools it may use, for tests to break one thing at a time."""
 
+# ruff: noqa: E501 - the blueprint reads best as a person would write it
+
 from __future__ import annotations
 
 import copy

@@ -1,5 +1,7 @@
 """A blueprint with many different mistakes gives all of them in one answer, each with its line and a fix."""
 
+# ruff: noqa: E501 - one mistake a line
+
 from __future__ import annotations
 
 import json

@@ -26,11 +26,11 @@ def dump(document: Document) -> dict[str, Any]:
 
 
 def stored(document: Document) -> dict[str, Any]:
-    """What a version keeps: everything that was written, layout included, in a form every database accepts."""
+    """What a version keeps: everything that was written, layout included, in a form databases accept."""
     values: dict[str, Any] = storable(document.model_dump(mode="json", by_alias=True, exclude_unset=True))
     return values
 
 
 def content_hash(document: Document) -> str:
-    """SHA-256 in hex: equal for blueprints that mean the same, whatever their layout, comments and key order."""
+    """SHA-256 in hex: equal for blueprints that mean the same, whatever their layout, comments, key order."""
     return fingerprint(dump(document))

@@ -85,7 +85,7 @@ class _Skeleton:
         document["agents"] = {
             _AGENT: {
                 "model": _MODEL,
-                "instructions": str(contract.get("goal", "")) or "Do the work the contract describes.",
+                "instructions": self.goal(),
                 "tools": [t for t in allowed if t in self.tools and not self.tools[t].is_write],
             }
         }
@@ -122,7 +122,7 @@ class _Skeleton:
                     "error",
                     (TOP, key),
                     "unknown_key",
-                    f"{shown(key)} is not a key of a contract; it is left out.",
+                    f"{shown(key)} is not a key of a contract.",
                     f"{_cap(instead(key, KEYS))}.",
                 )
         criteria = self.mapping(kept, "success_criteria")
@@ -162,7 +162,7 @@ class _Skeleton:
         return value if isinstance(value, dict) and "text" in value else _text(value)
 
     def metrics(self, metrics: dict[str, Any], path: Path) -> dict[str, Any]:
-        """Numbers are targets; texts are somebody's word, kept as unverified claims until evaluations show them."""
+        """Numbers are targets; texts are somebody's word, kept as unverified claims."""
         result: dict[str, Any] = {}
         for name, value in metrics.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -215,7 +215,7 @@ class _Skeleton:
         return {
             name: {
                 "kind": "http",
-                "description": f"Placeholder for {name}, which the imported contract names and nothing provides.",
+                "description": f"Placeholder: the imported contract names {name}, nothing provides it.",
                 "method": "POST",
                 "url": f"https://{PLACEHOLDER_HOST}/{name}",
                 "effect": "opaque",
@@ -256,20 +256,23 @@ class _Skeleton:
         return nodes
 
     def work(self) -> dict[str, Any]:
-        lines = [str(self.contract.get("goal") or "Do the work the contract describes.")]
+        lines = [self.goal()]
         criteria = self.contract.get("success_criteria")
         texts = criteria.get("output") if isinstance(criteria, dict) else None
         for criterion in texts if isinstance(texts, list) else []:
             text = criterion.get("text") if isinstance(criterion, dict) else criterion
-            lines.append(f"- {_text(text)}")
+            lines.append(f"- {_inert(_text(text))}")
         return {
             "id": _WORK,
             "kind": "agent",
             "title": "Do the work",
             "agent": _AGENT,
-            "prompt": "\n".join(line.replace("{{", "{ {") for line in lines),
+            "prompt": "\n".join(lines),
             "output": self.output_schema(),
         }
+
+    def goal(self) -> str:
+        return _inert(str(self.contract.get("goal") or "Do the work the contract describes."))
 
     def output_schema(self) -> dict[str, Any]:
         given = self.contract.get("outputs")
@@ -301,6 +304,11 @@ def _text(value: Any) -> str:
         key, inner = next(iter(value.items()))
         return f"{key}: {inner}"
     return str(value)
+
+
+def _inert(text: str) -> str:
+    """Words of a contract are never expressions."""
+    return text.replace("{{", "{ {")
 
 
 def _identifier(text: str, fallback: str = "tool") -> str:

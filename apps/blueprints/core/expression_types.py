@@ -47,7 +47,7 @@ def type_of_expression(expression: Expression, lookup: Lookup) -> Schema | None:
 
 
 def guarded_paths(expression: Expression) -> frozenset[tuple[str, ...]]:
-    """Paths the expression asks about with `has()` or compares with null, so that their absence is provided for."""
+    """Paths the expression asks about with `has()` or compares with null: their absence is provided for."""
     found: set[tuple[str, ...]] = set()
     stack: list[syntax.Tree] = [expression.tree]
     while stack:

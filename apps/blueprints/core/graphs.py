@@ -42,7 +42,7 @@ class Shape:
         self.before = self._closure([e for _, e in self.forward])
         """node → mask of all nodes that lead to it without a back edge."""
         self.ever_before = self._closure([e for _, e in self.edges])
-        """node → mask of all nodes that can have finished when it runs in some round, itself if it repeats."""
+        """node → mask of all nodes that can have finished when it runs in some round."""
 
     def port(self, edge: Edge) -> str:
         return edge.port or main_port(self.nodes[edge.source])
@@ -58,7 +58,7 @@ class Shape:
 
     @cached_property
     def cycles(self) -> list[tuple[int, list[str]]]:
-        """Every forward edge that closes a cycle, with the nodes of that cycle from the edge's target to its source."""
+        """Every forward edge that closes a cycle, with the cycle's nodes from its target to its source."""
         found: list[tuple[int, list[str]]] = []
         after: dict[str, list[tuple[int, Edge]]] = {n: [] for n in self.nodes}
         for i, e in self.forward:

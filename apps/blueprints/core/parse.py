@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -23,7 +24,9 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
-from ruamel.yaml.scalarstring import LiteralScalarString
+from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.scalarfloat import ScalarFloat
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
 from apps.blueprints.core.problems import Path, Problem, path_parts, path_text, shown
 
@@ -33,6 +36,11 @@ MAX_VALUES = 50_000
 MAX_ALIASED = 20_000
 """Values that may stand in a document only because an alias repeats them."""
 
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ ./%()'-]*")
+"""Texts that need no quotes anywhere; the writer still quotes those that would read as something else."""
+_BLOCK = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?\n)+[!-~](?:[ -~]*[!-~])?")
+"""Several lines that a block can hold without guessing: ASCII, no blank line, no space at an end."""
+_HALVES = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -193,6 +201,7 @@ class _JsonLines:
                 items.append(self.value_of(inner, (*path, len(items))))
             return items
         value = json.loads(token)
+        _check_characters(self.parsed, value, path, self.line)
         if isinstance(value, float) and not math.isfinite(value):
             raise _Refused(
                 "not_a_number", f"{token} is too large for a number.", "Write a smaller number.", self.line
@@ -203,6 +212,7 @@ class _JsonLines:
         result: dict[str, Any] = {}
         while (inner := self.token()) != "}":
             key = str(json.loads(inner))
+            _check_characters(self.parsed, key, path, self.line)
             if key in result:
                 _duplicate(self.parsed, (*path, key), self.line)
                 self.value(("", *path, key))
@@ -233,12 +243,11 @@ def _read_yaml(parsed: Parsed) -> None:
     except (YAMLError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as exc:
         # On some malformed texts the library fails in its own code; for a reader that is bad syntax as well.
         raise _Refused("yaml_syntax", f"The text is not YAML ({exc}).", "Check the last change.") from None
-    if root is None:
+    parsed.data = _Values(parsed, reader).value(root, ()) if root is not None else None
+    if parsed.data is None:
         raise _Refused(
             "empty", "The document is empty.", "Start from `mn blueprint new` or a gallery blueprint."
         )
-    parsed.data = _Values(parsed, reader).value(root, ())
-    parsed.lines.setdefault((), root.start_mark.line + 1)
 
 
 def _syntax(parsed: Parsed, exc: MarkedYAMLError) -> _Refused:
@@ -367,6 +376,7 @@ class _Values:
                 merged.append(value_node)
                 continue
             key = str(key_node.value)
+            _check_characters(self.parsed, key, path, _line(key_node))
             if key in result:
                 _duplicate(self.parsed, (*path, key), _line(key_node))
                 continue
@@ -400,6 +410,7 @@ class _Values:
     def scalar(self, node: ScalarNode, path: Path) -> Any:
         tag = str(node.tag).removeprefix(_TAG)
         text = str(node.value)
+        _check_characters(self.parsed, text, path, _line(node))
         try:
             match tag:
                 case "str" | "timestamp" | "value" | "merge" | "!":
@@ -432,6 +443,23 @@ class _Values:
         return text
 
 
+def _check_characters(parsed: Parsed, value: Any, path: Path, line: int) -> None:
+    """NUL and halves of surrogate pairs can be written as escapes, but no database keeps them."""
+    if not isinstance(value, str) or not ("\x00" in value or _HALVES.search(value)):
+        return
+    parsed.problems.append(
+        Problem(
+            path_text(path).encode("utf-8", "backslashreplace").decode(),
+            line,
+            "error",
+            "bad_character",
+            f"The text {shown(value.encode('utf-8', 'backslashreplace').decode())} contains a character that "
+            "cannot be stored.",
+            "Remove the escape \\u0000, or the lone half of a pair such as \\ud800.",
+        )
+    )
+
+
 def _line(node: Node) -> int:
     return int(node.start_mark.line) + 1
 
@@ -453,8 +481,22 @@ def _duplicate(parsed: Parsed, path: Path, line: int) -> None:
 # --- the round-trip tree ----------------------------------------------------------------------------------
 
 
+class _Representer(RoundTripRepresenter):
+    """Writes fractions as they were written, unless that would lose a digit."""
+
+    def represent_scalar_float(self, data: Any) -> Any:
+        node = super().represent_scalar_float(data)
+        if float(node.value) == float(data):
+            return node
+        return self.represent_scalar("tag:yaml.org,2002:float", repr(float(data)))
+
+
+_Representer.add_representer(ScalarFloat, _Representer.represent_scalar_float)
+
+
 def _round_trip(indentation: tuple[int, int] = (4, 2)) -> YAML:
     yaml = YAML(typ="rt", pure=True)
+    yaml.Representer = _Representer
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.max_depth = MAX_DEPTH
@@ -465,7 +507,7 @@ def _round_trip(indentation: tuple[int, int] = (4, 2)) -> YAML:
 def _indentation(text: str) -> tuple[int, int]:
     """How this author indents lists: `- ` under its key's first letter, or two further in."""
     lines = text.splitlines()
-    for above, below in zip(lines, lines[1:], strict=False):
+    for above, below in pairwise(lines):
         if above.rstrip().endswith(":") and below.lstrip().startswith("- "):
             key_at = len(above) - len(above.lstrip())
             dash_at = len(below) - len(below.lstrip())
@@ -476,7 +518,7 @@ def _indentation(text: str) -> tuple[int, int]:
 def _styled(value: Any) -> Any:
     """Small mappings and lists of plain values on one line, as a person would write them."""
     if isinstance(value, dict):
-        mapping = CommentedMap((key, _styled(item)) for key, item in value.items())
+        mapping = CommentedMap((_styled(key), _styled(item)) for key, item in value.items())
         if value and _is_small(value.values(), 60) and len(value) > 1:
             mapping.fa.set_flow_style()
         return mapping
@@ -485,8 +527,10 @@ def _styled(value: Any) -> Any:
         if _is_small(value, 80):
             items.fa.set_flow_style()
         return items
-    if isinstance(value, str) and "\n" in value:
-        return LiteralScalarString(value)
+    if isinstance(value, str):
+        if _BLOCK.fullmatch(value):
+            return LiteralScalarString(value)
+        return value if _PLAIN.fullmatch(value) else DoubleQuotedScalarString(value)
     return value
 
 

@@ -29,7 +29,7 @@ def _schema() -> dict[str, Any]:
 
 
 def blueprint_schema() -> dict[str, Any]:
-    """The schema published at `/api/v1/schema/blueprint.json` and written by `mn schema`; treat it as read-only.
+    """The schema published at `/api/v1/schema/blueprint.json` and written by `mn schema`; read-only.
 
     It says what fits; what makes sense (`validate`) needs more than a schema. `x-fields-of-kind` lists which
     fields each kind of node uses.

@@ -1,4 +1,4 @@
-"""JSON Schema as blueprints use it: is it well-formed, what can a value of it be, do two of them fit together.
+"""JSON Schema as blueprints use it: is it well-formed, what can a value be, do two of them fit.
 
 Own checks instead of the meta-schema: each mistake gets its own path and a fix, and a graph with hundreds of
 schemas is checked in milliseconds. Whatever passes `check` also passes the meta-schema of draft 2020-12.
@@ -214,14 +214,20 @@ def _check_keyword(keyword: str, value: Any, here: Path, root: Any) -> Iterator[
         yield Flaw(here, f"{shown(keyword)} is not supported here.", "Use $defs and $ref.")
 
 
+_OTHER_NAMES = {
+    "text": "string", "str": "string", "int": "integer", "float": "number", "bool": "boolean",
+    "list": "array",
+    "dict": "object", "map": "object", "any": None,
+}  # fmt: skip
+
+
 def _check_type(value: Any, here: Path) -> Iterator[Flaw]:
     names = value if isinstance(value, list) else [value]
     if not names or len({str(n) for n in names}) != len(names):
         yield Flaw(here, "type is an empty list or names a type twice.", f"Write one of {', '.join(TYPES)}.")
     for name in names:
         if not isinstance(name, str) or name not in TYPES:
-            near = {"text": "string", "str": "string", "int": "integer", "float": "number", "bool": "boolean",
-                    "list": "array", "dict": "object", "map": "object", "any": None}.get(str(name), "")  # fmt: skip
+            near = _OTHER_NAMES.get(str(name), "")
             fix = (
                 "Leave type out to allow anything"
                 if near is None
@@ -300,7 +306,7 @@ class Missing:
     known: tuple[str, ...]
     """Fields that are."""
     found: str
-    """Type of the value that was asked for a field, in words, when it has no fields at all; otherwise empty."""
+    """Type of the value asked for a field, in words, when it has no fields at all; otherwise empty."""
     closed: bool
     """The schema says that there is nothing else."""
 
@@ -323,7 +329,7 @@ def resolve(schema: Any, root: Any) -> Schema | None:
 
 
 def at(schema: Any, way: tuple[str, ...], root: Any = None) -> Schema | Missing | None:
-    """The schema at the end of a way such as `("passages", "0", "text")`; None when nothing is known there."""
+    """The schema at the end of a way such as `("passages", "0", "text")`; None when nothing is known."""
     root = schema if root is None else root
     here = resolve(schema, root)
     for name in way:
@@ -533,7 +539,8 @@ def _explain(error: ValidationError) -> str:
         case "enum":
             return f"{shown(value)} is not one of {', '.join(shown(v) for v in wanted[:8])}"
         case "type":
-            return f"{shown(value)} is {word(value)}, expected {words(frozenset([wanted] if isinstance(wanted, str) else wanted))}"
+            kinds = frozenset([wanted] if isinstance(wanted, str) else wanted)
+            return f"{shown(value)} is {word(value)}, expected {words(kinds)}"
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
             return f"{shown(value)} is out of range ({error.validator} {wanted})"
         case "pattern":

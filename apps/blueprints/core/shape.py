@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from apps.blueprints.core.document import Document
+from apps.blueprints.core.kinds import RUNNABLE
 from apps.blueprints.core.problems import Path, Problems, path_text, shown
 from apps.blueprints.core.schemas import word
 from apps.blueprints.core.suggest import instead, listed, nearest
@@ -20,8 +21,10 @@ MAX_ROUNDS = 12
 _NOUNS = {
     "Document": "a blueprint", "Metadata": "metadata", "Card": "the card", "Contract": "the contract",
     "Node": "a node", "Edge": "an edge", "Graph": "the graph", "Agent": "an agent", "DeclaredTool": "a tool",
-    "ModelChoice": "a model", "ConnectionNeed": "a connection", "Boundaries": "boundaries", "Check": "a check",
-    "RecoveryPolicy": "the recovery policy", "HumanCheckpoint": "a human checkpoint", "BudgetLimits": "the budget",
+    "ModelChoice": "a model", "ConnectionNeed": "a connection", "Boundaries": "boundaries",
+    "Check": "a check",
+    "RecoveryPolicy": "the recovery policy", "HumanCheckpoint": "a human checkpoint",
+    "BudgetLimits": "the budget",
     "ContextPolicy": "the context policy", "ToolLimit": "a tool limit", "Retry": "retry", "Route": "a route",
     "Quorum": "a quorum rule", "Assign": "assign", "Criterion": "a criterion", "Probe": "a probe",
     "ToolCall": "a tool call", "ForbiddenAction": "a forbidden action", "Escalation": "escalation",
@@ -117,7 +120,7 @@ def _with_metadata(fitted: Fitted) -> Any:
 
 
 def _take_out(exc: ValidationError, fitted: Fitted, problems: Problems) -> bool:
-    """Report the errors of one try and mark what they are about as gone; False when nothing new was marked."""
+    """Report the errors of one try and mark what they are about as gone; False when nothing is new."""
     before = len(fitted.gone)
     for error in exc.errors(include_url=False):
         is_missing = error["type"] == "missing"
@@ -255,7 +258,7 @@ def _named(noun: str, value: Any) -> str:
 
 def _missing_fix(noun: str, key: str) -> str:
     if (noun, key) == ("a node", "kind"):
-        return "Add kind: with one of agent, extract, tool, transform, router, aggregator, approval, check, timer."
+        return f"Add kind: with one of {', '.join(sorted(RUNNABLE))}."
     examples = {
         "id": "id: a_name", "from": "from: a_node", "to": "to: a_node", "use": 'use: "offline:extractive"',
         "name": "name: my_name", "tool": "tool: a_tool", "url": 'url: "https://…"', "step": "step: a_node",

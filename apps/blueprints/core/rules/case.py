@@ -63,7 +63,7 @@ class Case:
         return value
 
     def names(self, *path: str) -> frozenset[str]:
-        """Keys written at a path, also of entries that did not fit: naming one of those is no second mistake."""
+        """Keys written at a path, also of entries that did not fit: naming those is no mistake."""
         value = self.raw(*path)
         return frozenset(value) if isinstance(value, dict) else frozenset()
 

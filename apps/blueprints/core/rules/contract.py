@@ -1,4 +1,4 @@
-"""The blueprint against its own contract: boundaries, checkpoints, gates, criteria, the card, what it returns."""
+"""The blueprint against its own contract: boundaries, checkpoints, gates, criteria, card, outputs."""
 
 from __future__ import annotations
 
@@ -335,8 +335,10 @@ def _check_card(case: Case) -> None:
     card = case.document.card
     report: Callable[..., None] = case.error if case.publishing else case.warning
     examples = {
-        "purpose": "purpose: what it is for, in one sentence", "must_never": "must_never: [what it must never do]",
-        "business_owner": "business_owner: a role or name", "technical_owner": "technical_owner: a role or name",
+        "purpose": "purpose: what it is for, in one sentence",
+        "must_never": "must_never: [what it must never do]",
+        "business_owner": "business_owner: a role or name",
+        "technical_owner": "technical_owner: a role or name",
         "model_steward": "model_steward: a role or name",
     }  # fmt: skip
     for field, example in examples.items():

@@ -88,16 +88,15 @@ def _check_edges(case: Case) -> None:
                 _port_fix(source.id, edge.port, ports(source)),
                 node=source.id,
             )
-        elif source.kind == "approval" and source.verbs and edge.port in VERB_OF:
-            if VERB_OF[edge.port] not in source.verbs:
-                case.warning(
-                    (*path, "from"),
-                    "port_never_used",
-                    f'Edge "{name}" is never taken: "{source.id}" does not offer the verb '
-                    f"{VERB_OF[edge.port]}.",
-                    f"Add {VERB_OF[edge.port]} to its verbs, or remove the edge.",
-                    node=source.id,
-                )
+        elif source.verbs and edge.port in VERB_OF and VERB_OF[edge.port] not in source.verbs:
+            verb = VERB_OF[edge.port]
+            case.warning(
+                (*path, "from"),
+                "port_never_used",
+                f'Edge "{name}" is never taken: "{source.id}" does not offer the verb {verb}.',
+                f"Add {verb} to its verbs, or remove the edge.",
+                node=source.id,
+            )
         if edge.when:
             before = case.shape.ever_before[edge.source] | case.shape.bit[edge.source]
             check_condition(
@@ -152,9 +151,12 @@ def _check_cycles(case: Case) -> None:
         edge = case.document.graph.edges[index]
         shown_way = " → ".join([*way[:8], *(["…"] if len(way) > 8 else []), way[0]])
         if edge.max_rounds is not None:
-            fix = f"Put max_rounds on one edge of the cycle only, and remove it from an edge that leads into {way[0]}."
+            fix = f"Put max_rounds on the one edge that goes back to {way[0]}, and on no other of the cycle."
         else:
-            fix = f"Add max_rounds to the edge that goes back: {{from: {edge.from_}, to: {edge.to}, max_rounds: 3}}."
+            fix = (
+                "Add max_rounds to the edge that goes back: "
+                f"{{from: {edge.from_}, to: {edge.to}, max_rounds: 3}}."
+            )
         case.error(
             ("graph", "edges", index),
             "cycle_without_bound",

@@ -32,7 +32,14 @@ def check_tools(case: Case) -> None:
             check_model(case, agent.model, (*path, "model"))
         for index, tool_name in enumerate(agent.tools):
             check_use(case, tool_name, (*path, "tools", index))
-        check_template(case, agent.instructions, (*path, "instructions"), Scope(_IN_AGENTS))
+        if is_template(agent.instructions):
+            case.warning(
+                (*path, "instructions"),
+                "not_a_template",
+                f"The instructions of {shown(name)} hold an expression, but instructions are given to the model as "
+                "they stand.",
+                "Put the expression into the prompt of the node that uses this agent.",
+            )
         for index, seen in enumerate(agent.sees):
             # What is not there is simply not seen, so an optional input needs no care.
             seen_scope = Scope(_IN_AGENTS, given=frozenset([tuple(seen.strip().split("."))]))
