@@ -1,8 +1,8 @@
 """A blocking read under one total time-out.
 
-The tool runs in a thread of its own; what it needs of the step (files, credentials) is fetched by the step's own
-thread, so that a database connection never changes hands. A tool that does not return in time is left behind:
-it only reads, and its late answer is dropped. Writes are bounded by the effect ledger.
+The tool runs in a thread of its own; what it needs of the step (files, credentials) is fetched by the step's
+own thread, so that a database connection never changes hands. A tool that does not return in time is left
+behind: it only reads, and its late answer is dropped. Writes are bounded by the effect ledger.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The single door to every tool.
 
-Before anything leaves, in this order: declared and allowed → forbidden actions → argument schema → labels of the
-arguments → tier → approval → limits → effect ledger. A refusal is the entry `tool.refused` with its rule; an
-attempt at something forbidden is counted as unsafe.
+Before anything leaves, in this order: declared and allowed → forbidden actions → argument schema → labels of
+the arguments → tier → approval → limits → effect ledger. A refusal is the entry `tool.refused` with its
+rule; an attempt at something forbidden is counted as unsafe.
 
-Reads are journalled with the step and remembered for a while inside the run. Writes go through the effect ledger,
-which asks for the approval again under the run's lock. In a simulated run every tool answers by its `simulate`.
+Reads are journalled with the step and remembered for a while inside the run. Writes go through the effect
+ledger, which asks for the approval again under the run's lock. In a simulated run every tool answers by its
+`simulate`.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def call_tool(
     """Call one tool of the blueprint for a step; returns its recorded result.
 
     turn, ordinal: the call's place in the step; a call already recorded there is replayed, never repeated.
-    labels: where each argument came from. own_tools: what the calling agent was given; None for a call that the
-    blueprint itself makes.
+    labels: where each argument came from. own_tools: what the calling agent was given; None for a call that
+    the blueprint itself makes.
     Raises Refused, Rejected, StepError, and Suspended (never catch it) while a person is asked.
     """
     known = context.recorded("tool", turn, ordinal)

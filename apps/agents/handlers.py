@@ -1,4 +1,4 @@
-"""Handlers of the node kinds that touch a model or a tool: `agent`, `extract`, `tool`, and routers that ask a model.
+"""Handlers of the node kinds that touch a model or a tool: `agent`, `extract`, `tool`, model routers.
 
 They say what a step works on; the loop and the gateway do the rest.
 """
@@ -137,7 +137,7 @@ def _work(context: Context, who: Agent, schema: dict[str, Any] | None) -> Work:
 
 
 def _seen(context: Context, who: Agent) -> tuple[dict[str, Any], set[str]]:
-    """What the step may see, by name, and where it came from: `sees`, else what the prompt names, and `with`."""
+    """What the step sees, by name, and its labels: `sees`, else what the prompt names; and `with`."""
     node = context.node
     mentioned = sorted(expressions.references(node.prompt)) if node.prompt else []
     names = list(who.sees) or [m for m in mentioned if m.partition(".")[0] in ("inputs", "steps")]

@@ -1,8 +1,8 @@
 """The agent loop: ask the model, run the tools it asked for, until its answer fits the schema.
 
-One model request is one recorded unit, one tool call is another. A request that was answered is never sent again:
-after a crash the loop walks over the recorded decisions and goes on where they end. A decision is durable before
-any tool runs.
+One model request is one recorded unit, one tool call is another. A request that was answered is never sent
+again: after a crash the loop walks over the recorded decisions and goes on where they end. A decision is
+durable before any tool runs.
 
     turn n   request → response, recorded and committed
              tool calls → results appended, turn n + 1
@@ -81,8 +81,8 @@ class Finished:
 def run_agent(context: Context, work: Work) -> Finished:
     """Work until the answer fits.
 
-    Raises StepError: of the model (retryable or not), `malformed_output`, `turn_limit`, `refused`; Suspended while
-    a person is asked about a call.
+    Raises StepError: of the model (retryable or not), `malformed_output`, `turn_limit`, `refused`; Suspended
+    while a person is asked about a call.
     """
     return _Loop(context, work).run()
 

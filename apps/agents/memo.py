@@ -1,8 +1,8 @@
 """Answers of reads, remembered for a while inside one run, so that two steps that ask the same ask once.
 
-The key holds the tool's definition, the exact arguments, how many effects the run has committed and which waits
-it has passed: what was read before the world changed, or before a wait, is read again (ENGINE rule 30). Kept in
-the process; a lost memo costs one read.
+The key holds the tool's definition, the exact arguments, how many effects the run has committed and which
+waits it has passed: what was read before the world changed, or before a wait, is read again (ENGINE rule
+30). Kept in the process; a lost memo costs one read.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def _listed(provider: str, name: str, usage: Usage) -> Cost:
 
 
 def _unit(price: Any, input_tokens: int) -> int:
-    """Micro-dollars per million tokens; of the tier that applied, where prices rise with the input's length."""
+    """Micro-dollars per million tokens, of the tier that the input's length falls into."""
     base = getattr(price, "base", price)
     for tier in getattr(price, "tiers", ()):
         if input_tokens > tier.start:

@@ -15,8 +15,12 @@ from apps.runs.errors import StepError, Suspended
 from apps.runs.ports import Ask, Done, Question
 from tests.agents.fakes import FakeContext, document, tool
 
-TO = {"type": "object", "required": ["to"], "additionalProperties": False,
-      "properties": {"to": {"type": "string"}, "text": {"type": "string"}}}  # fmt: skip
+TO = {
+    "type": "object",
+    "required": ["to"],
+    "additionalProperties": False,
+    "properties": {"to": {"type": "string"}, "text": {"type": "string"}},
+}
 
 
 def blueprint(
@@ -50,10 +54,16 @@ def sent(tools: Callable[..., None]) -> list[Any]:
     """Arguments of every call of the writing tool `post`; `web` reads from outside."""
     calls: list[Any] = []
     tools(
-        tool("post", lambda a: calls.append(a) or {"id": len(calls)}, effect="keyed", parameters=TO,
-             sinks=("to",), actions=("speak",)),
+        tool(
+            "post",
+            lambda a: calls.append(a) or {"id": len(calls)},
+            effect="keyed",
+            parameters=TO,
+            sinks=("to",),
+            actions=("speak",),
+        ),
         tool("web", lambda a: {"page": "x"}, open_world=True),
-    )  # fmt: skip
+    )
     return calls
 
 
@@ -120,9 +130,12 @@ def test_arguments_that_do_not_fit_are_refused_and_not_unsafe(sent: list[Any]) -
 
 @pytest.mark.parametrize(
     "forbidden",
-    ["post_without_approval", "speak_without_approval",
-     {"name": "n", "when": "tool == 'post' && approval == null"}],
-)  # fmt: skip
+    [
+        "post_without_approval",
+        "speak_without_approval",
+        {"name": "n", "when": "tool == 'post' && approval == null"},
+    ],
+)
 def test_an_action_forbidden_without_approval_asks_and_then_runs_once(
     sent: list[Any], forbidden: Any
 ) -> None:

@@ -19,11 +19,33 @@ SCHEMA = {"type": "object", "required": ["answer"], "properties": {"answer": {"t
 
 def blueprint(tools: list[str] | None = None, allowed: list[str] | None = None, **node: Any) -> Any:
     return document(
-        contract={"goal": "Answer.", "boundaries": {"allowed_tools": allowed if allowed is not None else tools or []}},
+        contract={
+            "goal": "Answer.",
+            "boundaries": {"allowed_tools": allowed if allowed is not None else tools or []},
+        },
         models={"m": {"use": "scripted:s"}},
-        agents={"a": {"model": "m", "instructions": "Be brief.", "tools": tools or [], "sees": ["inputs"], "max_turns": 4}},
-        graph={"nodes": [{"id": "ask", "kind": "agent", "agent": "a", "prompt": "Say {{ inputs.word }}", "output": SCHEMA, **node}]},
-    )  # fmt: skip
+        agents={
+            "a": {
+                "model": "m",
+                "instructions": "Be brief.",
+                "tools": tools or [],
+                "sees": ["inputs"],
+                "max_turns": 4,
+            }
+        },
+        graph={
+            "nodes": [
+                {
+                    "id": "ask",
+                    "kind": "agent",
+                    "agent": "a",
+                    "prompt": "Say {{ inputs.word }}",
+                    "output": SCHEMA,
+                    **node,
+                }
+            ]
+        },
+    )
 
 
 def context(**more: Any) -> FakeContext:
@@ -116,9 +138,12 @@ def test_a_rate_limit_is_retried_by_the_step_and_says_when() -> None:
 def test_a_model_that_cannot_be_used_gives_way_to_its_fallback() -> None:
     doc = blueprint()
     doc = doc.model_copy(
-        update={"models": document(models={
-            "m": {"use": "openai:none", "fallback": "spare"}, "spare": {"use": "scripted:s"}}).models}
-    )  # fmt: skip
+        update={
+            "models": document(
+                models={"m": {"use": "openai:none", "fallback": "spare"}, "spare": {"use": "scripted:s"}}
+            ).models
+        }
+    )
     scripted.register("s", [{"json": {"answer": "x"}}])
     assert agent(context(doc=doc)) == Done({"answer": "x"}, labels=("user",))
 
@@ -213,33 +238,52 @@ def test_the_beginning_of_the_prompt_stays_the_same_from_turn_to_turn(tools: Cal
 
 
 def test_an_extract_with_a_narrow_schema_cleans_its_labels() -> None:
-    narrow = {"type": "object", "additionalProperties": False, "required": ["kind"],
-              "properties": {"kind": {"enum": ["good", "bad"]}, "on": {"type": "string", "format": "date"}}}  # fmt: skip
+    narrow = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["kind"],
+        "properties": {"kind": {"enum": ["good", "bad"]}, "on": {"type": "string", "format": "date"}},
+    }
     wide = {"type": "object", "additionalProperties": False, "properties": {"kind": {"type": "string"}}}
     scripted.register("s", [{"json": {"kind": "good"}}])
     for schema, labels in ((narrow, ()), (wide, ("tool:web",))):
         doc = document(
             models={"m": {"use": "scripted:s"}},
-            graph={"nodes": [
-                {"id": "ask", "kind": "extract", "model": "m", "output": schema, "with": {"page": "{{ steps.read.output }}"}},
-                {"id": "read", "kind": "tool", "tool": "web"},
-            ]},
-        )  # fmt: skip
+            graph={
+                "nodes": [
+                    {
+                        "id": "ask",
+                        "kind": "extract",
+                        "model": "m",
+                        "output": schema,
+                        "with": {"page": "{{ steps.read.output }}"},
+                    },
+                    {"id": "read", "kind": "tool", "tool": "web"},
+                ]
+            },
+        )
         outcome = extract(FakeContext(doc, "ask", steps={"read": "text"}, labels={"read": ["tool:web"]}))
         assert outcome == Done({"kind": "good"}, labels=labels)
 
 
 def test_a_model_picks_among_named_routes() -> None:
     doc = document(
-        graph={"nodes": [{
-            "id": "ask", "kind": "router", "model": "offline:extractive", "prompt": "What is this about?",
-            "with": {"message": "{{ inputs.word }}"},
-            "routes": [
-                {"name": "billing", "description": "invoices, payments, refunds"},
-                {"name": "technical", "description": "errors, crashes, installation"},
-            ],
-        }]},
-    )  # fmt: skip
+        graph={
+            "nodes": [
+                {
+                    "id": "ask",
+                    "kind": "router",
+                    "model": "offline:extractive",
+                    "prompt": "What is this about?",
+                    "with": {"message": "{{ inputs.word }}"},
+                    "routes": [
+                        {"name": "billing", "description": "invoices, payments, refunds"},
+                        {"name": "technical", "description": "errors, crashes, installation"},
+                    ],
+                }
+            ]
+        },
+    )
     route = router_with(lambda c: pytest.fail("the conditional router was asked"))
     it = FakeContext(doc, "ask", inputs={"word": "Please refund the payment of my last invoice."})
     outcome = route(it)

@@ -21,25 +21,43 @@ from apps.runs.ports import Done
 from tests.agents.fakes import FakeContext, document, tool
 
 PASSAGES = [
-    {"document": "id-1", "name": "profile.md", "score": 9.1,
-     "text": "# Profile\n\nFernhill Foods runs six bakeries in the north. It employs 310 people."},
-    {"document": "id-2", "name": "call.txt", "score": 7.0,
-     "text": "Fernhill Foods wants to cut waste by 20 percent before June 2027. Mara Lind asked for a short proposal."},
-    {"document": "id-3", "name": "other.md", "score": 3.0,
-     "text": "Copperline Mining wants to cut costs. Copperline Mining has 12 sites and wants a proposal."},
-]  # fmt: skip
+    {
+        "document": "id-1",
+        "name": "profile.md",
+        "score": 9.1,
+        "text": "# Profile\n\nFernhill Foods runs six bakeries in the north. It employs 310 people.",
+    },
+    {
+        "document": "id-2",
+        "name": "call.txt",
+        "score": 7.0,
+        "text": "Fernhill Foods wants to cut waste by 20 percent before June 2027. "
+        "Mara Lind asked for a short proposal.",
+    },
+    {
+        "document": "id-3",
+        "name": "other.md",
+        "score": 3.0,
+        "text": "Copperline Mining wants to cut costs. Copperline Mining has 12 sites and wants a proposal.",
+    },
+]
 QUOTES = {
     "type": "object",
     "required": ["summary", "passages"],
     "properties": {
         "summary": {"type": "string"},
         "passages": {
-            "type": "array", "minItems": 1, "maxItems": 2,
-            "items": {"type": "object", "required": ["document", "quote"],
-                      "properties": {"document": {"type": "string"}, "quote": {"type": "string"}}},
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 2,
+            "items": {
+                "type": "object",
+                "required": ["document", "quote"],
+                "properties": {"document": {"type": "string"}, "quote": {"type": "string"}},
+            },
         },
     },
-}  # fmt: skip
+}
 
 
 def evidence(question: str = "What does Fernhill Foods want?", **material: Any) -> Evidence:
@@ -128,16 +146,28 @@ def test_an_address_and_a_date_are_extracted() -> None:
     note = "Please write to mara@fernhill.example. The contract was signed on 3 March 2026 by both."
     assert one({"type": "string", "format": "email"}, "contact_email", note=note) is not None
     it = Evidence.of("Read the note.", {"inputs.note": note})
-    found = fill({"type": "object", "properties": {
-        "contact_email": {"type": "string", "format": "email"}, "signed_date": {"type": "string", "format": "date"}}}, it)  # fmt: skip
+    found = fill(
+        {
+            "type": "object",
+            "properties": {
+                "contact_email": {"type": "string", "format": "email"},
+                "signed_date": {"type": "string", "format": "date"},
+            },
+        },
+        it,
+    )
     assert found.value == {"contact_email": "mara@fernhill.example", "signed_date": "2026-03-03"}
 
 
 def request(**more: Any) -> ModelRequest:
     return ModelRequest(
-        "offline:extractive", "", (Message("user", "x"),), prompt="What does Fernhill Foods want?",
-        material={"inputs": {"company": "Fernhill Foods"}}, **more,
-    )  # fmt: skip
+        "offline:extractive",
+        "",
+        (Message("user", "x"),),
+        prompt="What does Fernhill Foods want?",
+        material={"inputs": {"company": "Fernhill Foods"}},
+        **more,
+    )
 
 
 SEARCH = ToolOffer(
@@ -150,9 +180,13 @@ SEARCH = ToolOffer(
 def test_it_calls_each_read_tool_once_in_listed_order_and_never_a_write() -> None:
     offers = (
         ToolOffer("send", "Send.", {"type": "object", "properties": {}}, writes=True),
-        ToolOffer("order", "Needs what nobody knows.", {"type": "object", "required": ["order"], "properties": {"order": {"type": "integer"}}}),
+        ToolOffer(
+            "order",
+            "Needs what nobody knows.",
+            {"type": "object", "required": ["order"], "properties": {"order": {"type": "integer"}}},
+        ),
         SEARCH,
-    )  # fmt: skip
+    )
     first = providers.complete(request(tools=offers))
     assert [u.name for u in first.tool_uses] == ["search"]
     assert "Fernhill Foods" in str(first.tool_uses[0].arguments)
@@ -163,9 +197,16 @@ def test_it_calls_each_read_tool_once_in_listed_order_and_never_a_write() -> Non
         Message("tool", "…", tool_use_id="1", tool="search", result={"passages": PASSAGES}),
     )
     second = providers.complete(
-        ModelRequest("offline:extractive", "", messages, tools=offers, schema=QUOTES,
-                     prompt="What does Fernhill Foods want?", material={"company": "Fernhill Foods"})
-    )  # fmt: skip
+        ModelRequest(
+            "offline:extractive",
+            "",
+            messages,
+            tools=offers,
+            schema=QUOTES,
+            prompt="What does Fernhill Foods want?",
+            material={"company": "Fernhill Foods"},
+        )
+    )
     assert not second.tool_uses
     assert check_schema(json.loads(second.text), QUOTES).passed
 
@@ -197,8 +238,12 @@ def test_an_offline_step_is_free_and_labelled_offline(tools: Callable[..., None]
         contract={"boundaries": {"allowed_tools": ["search"]}},
         models={"m": {"use": "offline:extractive"}},
         agents={"a": {"model": "m", "tools": ["search"], "sees": ["inputs"]}},
-        graph={"nodes": [{"id": "ask", "kind": "agent", "agent": "a", "prompt": "What does it want?", "output": QUOTES}]},
-    )  # fmt: skip
+        graph={
+            "nodes": [
+                {"id": "ask", "kind": "agent", "agent": "a", "prompt": "What does it want?", "output": QUOTES}
+            ]
+        },
+    )
     it = FakeContext(doc, "ask", inputs={"company": "Fernhill Foods"})
     outcome = agent(it)
     it.commit()
@@ -213,18 +258,43 @@ def test_an_offline_step_is_free_and_labelled_offline(tools: Callable[..., None]
     }
 
 
+LINES = [
+    "Acme sells 40 pumps",
+    "It grew by 12 percent",
+    "Dr. Lund of Pump Corp. agreed",
+    "a;b;c;d",
+    "They did not sign",
+    "price: 3,400 EUR",
+    "The plant in Turku opens on 3 May 2027",
+    "# Heading here now",
+    "- a bullet point here",
+    'He said "we will see" to everyone',
+    "Nothing else matters to them",
+    "id,name,amount",
+]
 texts = st.text(min_size=0, max_size=200)
 SCHEMAS = st.sampled_from(
     [
-        {"type": "string"}, {"type": "string", "maxLength": 30}, {"type": "integer", "minimum": 3},
-        {"type": "number"}, {"type": "boolean"}, {"enum": ["a cat", "a dog"]}, {"type": "string", "format": "date"},
+        {"type": "string"},
+        {"type": "string", "maxLength": 30},
+        {"type": "integer", "minimum": 3},
+        {"type": "number"},
+        {"type": "boolean"},
+        {"enum": ["a cat", "a dog"]},
+        {"type": "string", "format": "date"},
         {"type": "array", "items": {"type": "string"}, "maxItems": 2},
-        {"type": "array", "items": {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}},
-        {"type": "object", "required": ["subject", "body"],
-         "properties": {"subject": {"type": "string"}, "body": {"type": "string"}}},
+        {
+            "type": "array",
+            "items": {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}},
+        },
+        {
+            "type": "object",
+            "required": ["subject", "body"],
+            "properties": {"subject": {"type": "string"}, "body": {"type": "string"}},
+        },
         {"anyOf": [{"type": "integer"}, {"type": "null"}]},
     ]
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -253,3 +323,29 @@ def test_every_quoted_passage_is_a_slice_of_its_document(given_texts: list[str])
     filled = fill(QUOTES, Evidence.of("", {}, results))
     for item in (filled.value or {}).get("passages", []):
         assert item["quote"] in given_texts[int(item["document"][1:])]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(LINES),
+            min_size=1,
+            max_size=6,
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.sampled_from([". ", "\n", ".\n\n", "! "]),
+)
+def test_what_the_offline_model_writes_passes_the_grounding_check(
+    lines: list[list[str]], between: str
+) -> None:
+    documents = [{"name": f"d{i}.txt", "text": between.join(part) + "."} for i, part in enumerate(lines)]
+    it = Evidence.of("What does Acme sell?", {"company": "Acme"}, [("s", documents)])
+    found = fill(QUOTES, it)
+    draft = draft_email(it)
+    if not found.missing:
+        assert grounded(found.value["summary"], documents).passed
+    if draft is not None:
+        assert grounded(draft.body(), documents).passed

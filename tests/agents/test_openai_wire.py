@@ -1,4 +1,4 @@
-"""The OpenAI wire format against a small server: every failure gets its class, and one call is one request."""
+"""The OpenAI wire format against a small server: each failure gets its class, one call is one request."""
 
 from __future__ import annotations
 
@@ -64,12 +64,21 @@ def said(
     if tool_calls:
         message["tool_calls"] = tool_calls
     body = {
-        "id": "c1", "object": "chat.completion", "created": 1, "model": "small",
-        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if tool_calls else "stop"}],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16,
-                  "prompt_tokens_details": {"cached_tokens": 4}},
+        "id": "c1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "small",
+        "choices": [
+            {"index": 0, "message": message, "finish_reason": "tool_calls" if tool_calls else "stop"}
+        ],
+        "usage": {
+            "prompt_tokens": 11,
+            "completion_tokens": 5,
+            "total_tokens": 16,
+            "prompt_tokens_details": {"cached_tokens": 4},
+        },
         **more,
-    }  # fmt: skip
+    }
     return 200, {}, json.dumps(body).encode()
 
 

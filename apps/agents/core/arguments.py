@@ -16,8 +16,8 @@ MAX_QUERY = 500
 def fill_arguments(parameters: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | None:
     """Arguments that fit the schema, or None when a required one cannot be filled.
 
-    An argument takes the value of the same name; a search text takes the step's question with its entity first;
-    a single file or list of files goes where a file is wanted. Optional ones are filled only by name.
+    An argument takes the value of the same name; a search text takes the step's question with its entity
+    first; a single file or list of files goes where a file is wanted. Optional ones are filled only by name.
     """
     properties: Mapping[str, Any] = parameters.get("properties", {})
     required = parameters.get("required", [])

@@ -1,9 +1,9 @@
-"""Fill a JSON Schema from evidence: copy, quote, extract, classify. Never invents; what has no evidence stays out.
+"""Fill a JSON Schema from evidence: copy, quote, extract, classify. What has no evidence stays out.
 
 What a field gets is decided by its name and type, in this order: a fact of the same name; for objects with a
 subject and a body an e-mail of fixed phrases around quoted sentences; for lists of quotations the passages
-themselves; enumerations by the words they share with the evidence; dates, numbers and addresses by extraction;
-other texts by quoting the sentences that rank first.
+themselves; enumerations by the words they share with the evidence; dates, numbers and addresses by
+extraction; other texts by quoting the sentences that rank first.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def draft_email(evidence: Evidence, extra: str = "", count: int = 3) -> Draft | 
         greeting=f"Dear {person}," if person else "Hello,",
         opening="I am writing to follow up with you. These are the points in front of me:",
         points=tuple(_quoted(s) for s in chosen),
-        question="Is this still right, and which point matters most to you at the moment? I would be glad to hear from you.",
+        question="Is this still right, and which point matters most to you at the moment? "
+        "I would be glad to hear from you.",
         closing="Kind regards",
         subject=subject if aim else f"Follow-up: {company}" if company else "Follow-up",
     )
@@ -453,7 +454,7 @@ class _Composer:
         return self._seen
 
     def _extracted(self, schema: Mapping[str, Any], name: str, find: Any) -> Any:
-        """The first find in the best sentence that fits the schema; the sentence must name the field's words."""
+        """The first find that fits the schema, in the sentences that share words with the field."""
         asked = set(terms(name.replace("_", " "))) | set(terms(schema.get("description", "")))
         asked -= _VAGUE
         ranked = self._ranked(schema, name)
@@ -519,7 +520,14 @@ def _joined(ranked: Sequence[Sentence], most: int, longest: int | None, shortest
         chosen.append(sentence)
         length += size
     chosen.sort(key=lambda s: (s.passage.order, s.passage.text.find(s.text)))
-    return " ".join(s.text for s in chosen) if chosen and length - 1 >= shortest else MISSING
+    if not chosen or length - 1 < shortest:
+        return MISSING
+    text = ""
+    for sentence in chosen:
+        # A fragment has no full stop to part it from what follows.
+        ends = text.rstrip("\"'”’)").endswith((".", "!", "?", "…"))
+        text += ("" if not text else " " if ends else "\n\n") + sentence.text
+    return text if longest is None or len(text) <= longest else chosen[0].text
 
 
 def _whole(ranked: Sequence[Sentence]) -> Sequence[Sentence]:

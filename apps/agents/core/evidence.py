@@ -50,7 +50,8 @@ _STEERS = re.compile(
 )
 """Text that talks to a machine. Quoting it would be harmless and useless."""
 _INTERNAL = re.compile(
-    r"\b(?:internal(?:ly)?(?: only)?|confidential|do not (?:share|mention|forward|disclose|tell)|off the record|not for the customer)\b",
+    r"\b(?:internal(?:ly)?(?: only)?|confidential|do not (?:share|mention|forward|disclose|tell)|"
+    r"off the record|not for the customer)\b",
     re.IGNORECASE,
 )
 _TASK_TEXT = """
@@ -67,7 +68,7 @@ MAX_SENTENCES = 4_000
 
 @dataclass(frozen=True)
 class Passage:
-    """A verbatim piece of text. document: the name of the file it comes from; empty when it is not a document."""
+    """A verbatim piece of text. document: name of the file it comes from, empty when there is none."""
 
     text: str
     document: str = ""

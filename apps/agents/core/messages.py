@@ -1,4 +1,4 @@
-"""What goes to a model and what comes back: plain values that the journal can hold and any provider can read."""
+"""What goes to a model and what comes back: plain values that a journal holds and any provider reads."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class ToolOffer:
 class ModelRequest:
     """One question to one model.
 
-    Order is kept for the provider's prompt cache: what never changes within a step (system, tools) first, then
-    messages that only ever grow.
+    Order is kept for the provider's prompt cache: what never changes within a step (system, tools) first,
+    then messages that only ever grow.
     """
 
     model: str

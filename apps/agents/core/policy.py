@@ -1,8 +1,8 @@
 """Whether a tool call may happen, decided purely; the gateway carries it out.
 
 Checks in the order of the design: declared and allowed, forbidden actions, argument schema, labels of the
-arguments, tier. The first that refuses names its rule. What needs a person is collected: an approval of exactly
-these arguments then clears all of it at once.
+arguments, tier. The first that refuses names its rule. What needs a person is collected: an approval of
+exactly these arguments then clears all of it at once.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Clearance:
 class Attempt:
     """One wish to call a tool.
 
-    spec: None when nothing by that name is declared. labels: where each argument came from. own_tools: what the
-    calling agent was given; None for a call the blueprint itself makes. tier: the node's; None when it says
-    nothing.
+    spec: None when nothing by that name is declared. labels: where each argument came from. own_tools: what
+    the calling agent was given; None for a call the blueprint itself makes. tier: the node's; None when it
+    says nothing.
     """
 
     tool: str

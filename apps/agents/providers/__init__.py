@@ -1,7 +1,8 @@
 """Models behind one door: `complete(request)`. A vendor is a module here; nothing else imports one.
 
-`provider:model` names a model: `openai:<model>` (any OpenAI-compatible server), `offline:extractive` (no model at
-all), `scripted:<name>` (tests). Modules are imported on first use: a page that shows a run loads no vendor.
+`provider:model` names a model: `openai:<model>` (any OpenAI-compatible server), `offline:extractive` (no
+model at all), `scripted:<name>` (tests). Modules are imported on first use: a page that shows a run loads no
+vendor.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One event loop in one thread per process, for clients that are bound to a loop.
 
-A client shared between loops fails in confusing ways, and a worker has many threads. So every call goes to the
-one loop of this process. It is made on first use and keyed by process id, so that a forked worker gets its own.
+A client shared between loops fails in confusing ways, and a worker has many threads. So every call goes to
+the one loop of this process. It is made on first use and keyed by process id, so that a forked worker gets
+its own.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The offline model: no network, no key, no guess. It ranks, quotes, copies and classifies by shared words.
 
 For one request it does one of two things. While an allowed read tool has not been called yet and its required
-arguments can be filled from what the step sees, it calls that tool, in listed order. Then it fills the answer's
-schema from the evidence. It never calls a tool that writes. A required field without evidence stays out, so the
-answer is malformed and says which. The same request always gives the same answer, marked `offline`.
+arguments can be filled from what the step sees, it calls that tool, in listed order. Then it fills the
+answer's schema from the evidence. It never calls a tool that writes. A required field without evidence stays
+out, so the answer is malformed and says which. The same request always gives the same answer, marked
+`offline`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Any server that speaks OpenAI's chat completions: OpenAI itself, Ollama, vLLM, gateways.
 
-Set OPENAI_API_KEY, or OPENAI_BASE_URL for another server. The only module that knows pydantic-ai, which is used
-below its agent loop: one `model_request` is one HTTP request, the client's own retries are off.
+Set OPENAI_API_KEY, or OPENAI_BASE_URL for another server. The only module that knows pydantic-ai, which is
+used below its agent loop: one `model_request` is one HTTP request, the client's own retries are off.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class OpenAI:
         key, url = config().openai_api_key.get_secret_value(), config().openai_base_url
         if not key and not url:
             raise StepError(
-                f'Model "{request.model}" needs OPENAI_API_KEY, or OPENAI_BASE_URL for a server without keys.',
+                f'Model "{request.model}" needs OPENAI_API_KEY, '
+                "or OPENAI_BASE_URL for a server without keys.",
                 code="model_not_configured",
                 permanent=True,
                 next="Set one of them and start again, or use offline:extractive.",

@@ -2,11 +2,12 @@
 
 `scripted:<name>` takes its lines from `register(name, …)`, or, when MN_FAULTS=1, from
 `MN_DATA/scripted/<name>.json`, so that tests can steer worker processes. Without either it refuses, so no
-production blueprint can hold a script. Each asking appends one line to `MN_DATA/scripted/<name>.asked`: what was
-asked by a process that died counts too.
+production blueprint can hold a script. Each asking appends one line to `MN_DATA/scripted/<name>.asked`: what
+was asked by a process that died counts too.
 
 A script is a list of lines, or `{"lines": […], "by": "turn" | "asked", "repeat": false}`. `by: turn` (the
-default) picks the line by how many answers the request already holds, so a repeated request gets the same line;
+default) picks the line by how many answers the request already holds, so a repeated request gets the same
+line;
 `by: asked` picks the next line each time, for failures that pass. A line has one of
 
     text: "…"            json: …              raw: "{broken"

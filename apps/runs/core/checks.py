@@ -36,7 +36,7 @@ class CheckResult:
     passed: bool
     score: float
     detail: str
-    unsupported: tuple[str, ...] = ()
+    unsupported: Sequence[str] = ()
 
 
 def check_schema(value: Any, schema: Mapping[str, Any]) -> CheckResult:
@@ -72,7 +72,7 @@ def grounded(claim: str, sources: Sequence[Any]) -> CheckResult:
     factual, unsupported = 0, []
     for sentence in _claims(claim, vocabulary):
         factual += 1
-        if not any(p.supports(sentence) for p in places):
+        if not _supported(sentence, places):
             unsupported.append(sentence)
     if not factual:
         return CheckResult(True, 1.0, "The text claims no facts.")
@@ -84,6 +84,14 @@ def grounded(claim: str, sources: Sequence[Any]) -> CheckResult:
         )
         return CheckResult(False, score, detail, tuple(unsupported))
     return CheckResult(True, 1.0, f"All {factual} factual sentences are supported by the sources.")
+
+
+def _supported(sentence: str, places: Sequence[_Source]) -> bool:
+    """By one source; or, where a full stop was taken for an abbreviation's, part by part."""
+    if any(p.supports(sentence) for p in places):
+        return True
+    parts = [part for part in re.split(r"(?<=[.!?])\s+", sentence) if words(part)]
+    return len(parts) > 1 and all(any(p.supports(part) for p in places) for part in parts)
 
 
 # --- sources ----------------------------------------------------------------------------------------------
