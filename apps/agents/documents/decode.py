@@ -36,7 +36,8 @@ def _decode(data: bytes) -> str | None:
         for encoding, first in (("utf-16-le", 1), ("utf-16-be", 0)):
             if len(sample) >= 4 and sample[first::2].count(0) * 10 >= len(sample[first::2]) * 4:
                 text = data.decode(encoding, "replace")
-                return text if text.count("�") * 20 < len(text) else None
+                odd = text.count("�") + sum(c < " " and c not in "\t\n\r\f" for c in text[:4096])
+                return text if odd * 20 < len(text) else None
         return None
     try:
         return data.decode("utf-8")

@@ -271,7 +271,8 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        is_formula = value[:1] in {"=", "+", "-", "@", "\t", "\r"} and amount(value) is None
+        value = value.replace("\r\n", "\n").replace("\r", "\n")
+        is_formula = value[:1] in {"=", "+", "-", "@", "\t", "\n"} and amount(value) is None
         return f"'{value}" if is_formula else value
     if isinstance(value, (dict, list)):
         import json

@@ -33,6 +33,7 @@ _NOTE = re.compile(
     r"(^|_)(notes?|comments?|body|text|summary|description|subject|message|remarks?|details?)(_|$)"
 )
 _TIME = re.compile(r"(^|_)(date|at|on|time|created|updated|modified|when)(_|$)")
+_LINK = re.compile(r"^(company|account|organi[sz]ation|customer|client)_?(id|key|number|no|uuid)$")
 _KEY = re.compile(r"^(id|uuid|key|.*_id|.*_key|number|.*_number|.*_no)$")
 
 SPEC = ToolSpec(
@@ -224,9 +225,11 @@ def _name_columns(columns: list[str]) -> list[str]:
     named = [c for c in columns if _COMPANY.match(_plain(c)) and _plain(c) not in {"name", ""}]
     if named:
         return named
-    # A bare "name" is the company only where nothing says it is a person.
-    persons = any(_PERSON.match(_plain(c)) and _plain(c) != "name" for c in columns)
-    return [] if persons else [c for c in columns if _plain(c) == "name"]
+    # A bare "name" is the company only where nothing says that rows are persons of one.
+    belongs = any(
+        _LINK.match(_plain(c)) or (_PERSON.match(_plain(c)) and _plain(c) != "name") for c in columns
+    )
+    return [] if belongs else [c for c in columns if _plain(c) == "name"]
 
 
 def _domain_columns(columns: list[str]) -> list[str]:
@@ -313,9 +316,7 @@ def _is_link(column: str, best: Found, table: str) -> bool:
     """Whether a column can hold the account's key: `account_id` elsewhere, its own `id` at home."""
     if table == best.table:
         return False
-    return bool(
-        re.match(r"^(company|account|organi[sz]ation|customer|client)_?(id|key|number|no|uuid)$", column)
-    )
+    return bool(_LINK.match(column))
 
 
 def _contact(table: str, row: Row) -> dict[str, Any] | None:

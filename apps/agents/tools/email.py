@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
+from email.policy import EmailPolicy
 from email.utils import format_datetime, getaddresses, parseaddr
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +27,8 @@ from mirrorneuron.config import config
 
 MAX_RECIPIENTS = 50
 MAX_BODY = 500_000
-_POLICY = SMTP_POLICY.clone(cte_type="7bit")  # fits every server, 8BITMIME or not
+_WIRE = SMTP_POLICY.clone(cte_type="7bit")  # fits every server, 8BITMIME or not
+_FILE = _WIRE.clone(linesep="\n")  # people open these files
 _LOCAL = re.compile(r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*$")
 _LABEL = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")
 _SAFE_KEY = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
@@ -127,7 +129,8 @@ def send(call: ToolRun) -> dict[str, Any]:
     Raises DefiniteFailure before the message has left, AmbiguousOutcome after.
     """
     shaped = shape(call.arguments, needs_recipient=True)
-    message = build(shaped, call.key)
+    url = config().smtp_url
+    message = build(shaped, call.key, _WIRE if url else _FILE)
     everybody = list(dict.fromkeys(addr(a) for field in ("to", "cc", "bcc") for a in shaped[field]))
     result: dict[str, Any] = {
         "message_id": message["Message-ID"],
@@ -137,7 +140,6 @@ def send(call: ToolRun) -> dict[str, Any]:
         "file": None,
         "response": None,
     }
-    url = config().smtp_url
     if url:
         sender = parseaddr(config().mail_from)[1]
         said = smtp.deliver(url, sender, everybody, message.as_bytes(), call.seconds_left())
@@ -177,7 +179,11 @@ def addresses_of(value: Any, field: str) -> list[str]:
     for text in texts:
         line = _one_line(text, field)
         pairs = getaddresses([line])
-        if line.strip() and not any(address for _, address in pairs):
+        # The library is forgiving: what it drops or joins must not become another address than is shown.
+        bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", line)
+        is_plain = bare.count("<") == bare.count(">") and not set(bare) & set('()"[]')
+        count = sum(bool(address) for _, address in pairs)
+        if line.strip() and (not count or not is_plain or bare.count("@") != count):
             raise _wrong(field, f"holds {line[:80]!r}, which is no e-mail address")
         for name, address in pairs:
             if not address and not name:
@@ -233,9 +239,9 @@ def _wrong(field: str, problem: str) -> StepError:
     )
 
 
-def build(shaped: Mapping[str, Any], key: str) -> EmailMessage:
+def build(shaped: Mapping[str, Any], key: str, policy: EmailPolicy[Any]) -> EmailMessage:
     """The message as it will travel; Bcc stays out of it."""
-    message = EmailMessage(policy=_POLICY)
+    message = EmailMessage(policy=policy)
     message["From"] = config().mail_from
     message["To"] = ", ".join(shaped["to"])
     if shaped["cc"]:

@@ -36,7 +36,7 @@ MAX_GROUP = 8
 """Rows of one side that are tried as a sum."""
 MAX_SHARED = 500
 """A reference that more rows have is none: it tells nothing apart."""
-MAX_CANDIDATES = 200
+MAX_CANDIDATES = 50
 """Rows of one amount that a row is compared with."""
 _FORMS = """
 ab ag as bv co company corp corporation gmbh inc incorporated kg limited llc llp ltd nv oy oyj plc pte pty
@@ -305,19 +305,21 @@ class _Work:
     # --- pass 2: amounts ----------------------------------------------------------------------------------
 
     def by_amount(self) -> None:
-        priced = sorted(
-            ((s.money, s.index) for s in self.right if s.index in self.free_right and s.money is not None),
-        )
+        everybody: list[tuple[Decimal, int]] = []
+        by_name: dict[tuple[str, ...], list[tuple[Decimal, int]]] = defaultdict(list)
+        for theirs in self.right:
+            if theirs.index in self.free_right and theirs.money is not None:
+                everybody.append((theirs.money, theirs.index))
+                by_name[name_words(theirs.name)].append((theirs.money, theirs.index))
+        for priced in (everybody, *by_name.values()):
+            priced.sort()
         pairs: list[tuple[float, int, int, list[str]]] = []
         for ours in self.left:
             if ours.index not in self.free_left or ours.money is None:
                 continue
-            low = bisect_left(priced, (ours.money - self.rules.tolerance, -1))
-            high = bisect_right(priced, (ours.money + self.rules.tolerance, len(self.right)))
-            near = [index for _, index in priced[low:high]]
+            near = self._priced_alike(everybody, ours.money)
             if len(near) > MAX_CANDIDATES:
-                named = name_words(ours.name)
-                near = [k for k in near if named and name_words(self.right[k].name) == named]
+                near = self._priced_alike(by_name.get(name_words(ours.name), []), ours.money)
             for index in near[:MAX_CANDIDATES]:
                 score, reasons = self._likeness(ours, self.right[index])
                 if score > 0:
@@ -332,14 +334,20 @@ class _Work:
             if i not in self.free_left or j not in self.free_right:
                 continue
             others = [k for k in rivals_left[i, score] if k in self.free_right and k != j]
-            others_left = [k for k in rivals_right[j, score] if k in self.free_left and k != i]
-            if others or others_left:
+            # From the end: pairs come in the order of the left table, so the last are free the longest.
+            is_wanted = any(k != i and k in self.free_left for k in reversed(rivals_right[j, score]))
+            if others or is_wanted:
                 said = [*reasons, "several rows fit equally well, so none was chosen"]
                 candidates = [self.right[k] for k in sorted([j, *others])] if others else [self.right[j]]
                 self._take("partial", [self.left[i]], candidates, "amount", said, release=True)
                 continue
             kind = "matched" if score >= 1 else "partial"
             self._take(kind, [self.left[i]], [self.right[j]], "amount", reasons)
+
+    def _priced_alike(self, priced: Sequence[tuple[Decimal, int]], money: Decimal) -> list[int]:
+        low = bisect_left(priced, (money - self.rules.tolerance, -1))
+        high = bisect_right(priced, (money + self.rules.tolerance, len(self.right)))
+        return [index for _, index in priced[low : min(high, low + MAX_CANDIDATES + 1)]]
 
     def _likeness(self, ours: Side, theirs: Side) -> tuple[float, list[str]]:
         """How well two rows of the same amount fit: 1 or more matches, below is partial, 0 is nothing."""
