@@ -77,6 +77,15 @@ class Case:
         ) | frozenset(self.shape.nodes)
 
     @cached_property
+    def connected(self) -> frozenset[str]:
+        """Ids at either end of any edge written, also of edges that did not fit."""
+        edges = self.raw("graph", "edges")
+        written = [e for e in edges if isinstance(e, dict)] if isinstance(edges, list) else []
+        return frozenset(
+            end for e in written for end in (str(e.get("to")), str(e.get("from")).partition(".")[0])
+        )
+
+    @cached_property
     def _inputs(self) -> Schema | None:
         schema = self.document.contract.inputs
         return None if any(flaw.is_error for flaw in check(schema)) else schema

@@ -314,8 +314,8 @@ def _check_way_out(case: Case, open_ways: set[str]) -> None:
         if name in case.tools and case.tools[name].open_world and not case.tools[name].is_write
     }
     for path, node in case.nodes():
-        before = set(shape.names(shape.ever_before[node.id])) | {node.id}
         for spec, place in _writes(case, node, path):
+            before = {node.id, *shape.names(shape.ever_before[node.id])}
             if spec.sinks and not _asks(case, node) and node.id in open_ways and untrusted & before:
                 case.warning(
                     place,

@@ -230,16 +230,7 @@ def _check_reach(case: Case) -> None:
 
 
 def _is_alone(case: Case, node_id: str) -> bool:
-    if not case.document.graph.edges or len(case.node_ids) < 2:
-        return False
-    raw = case.raw("graph", "edges")
-    for edge in raw if isinstance(raw, list) else []:
-        if isinstance(edge, dict) and node_id in (
-            str(edge.get("to")),
-            str(edge.get("from")).partition(".")[0],
-        ):
-            return False
-    return True
+    return bool(case.connected) and len(case.node_ids) > 1 and node_id not in case.connected
 
 
 def _other(case: Case, node_id: str) -> str:

@@ -36,8 +36,7 @@ def check_tools(case: Case) -> None:
             case.warning(
                 (*path, "instructions"),
                 "not_a_template",
-                f"The instructions of {shown(name)} hold an expression, but instructions are given to the model as "
-                "they stand.",
+                f"The instructions of {shown(name)} hold an expression, but a model gets them as they stand.",
                 "Put the expression into the prompt of the node that uses this agent.",
             )
         for index, seen in enumerate(agent.sees):
