@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from os import SEEK_END
 from typing import Any
 
+from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 
 from apps.api import idempotency, problems
@@ -85,14 +88,28 @@ def framed(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
 
 def _refused(request: HttpRequest) -> HttpResponse | None:
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if length.isdecimal() and int(length) > MAX_REQUEST:
+    length = _length(request)
+    is_upload = (request.content_type or "").startswith("multipart/")
+    if length > (MAX_REQUEST if is_upload else settings.DATA_UPLOAD_MAX_MEMORY_SIZE):
         return problems.too_large()
     if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
         return problems.problem(
             422, "invalid_input", "The address contains a NUL character.", next="Leave it out."
         )
     return None
+
+
+def _length(request: HttpRequest) -> int:
+    """Bytes of the body as announced, or as already received where nothing was announced (chunked)."""
+    announced = request.META.get("CONTENT_LENGTH") or ""
+    if announced.isdecimal():
+        return int(announced)
+    received = getattr(request, "_stream", None)
+    if not isinstance(request, ASGIRequest) or received is None or not received.seekable():
+        return 0
+    length: int = received.seek(0, SEEK_END)
+    received.seek(0)
+    return length
 
 
 def _not_allowed(request: HttpRequest, response: HttpResponse) -> HttpResponse:

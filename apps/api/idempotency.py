@@ -28,6 +28,8 @@ UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 MAX_LENGTH = 200
 ABANDONED_AFTER = timedelta(seconds=60)
 KEPT_FOR = timedelta(days=7)
+SWEEP_EVERY = 256
+"""Every so many new keys the old ones are deleted; the calls themselves keep the table small."""
 OWN_KEY = ("/runs",)
 """Ends of paths whose service stores the key itself, in the same transaction as what it does."""
 SECRET = ("/tokens",)
@@ -43,7 +45,7 @@ class Replay(MirrorNeuronError):
 
 
 class KeyReused(InvalidInput):
-    code = "idempotency_key_reused"
+    code = "idempotency_mismatch"
 
 
 class StillRunning(Conflict):
@@ -53,7 +55,7 @@ class StillRunning(Conflict):
 def begin(request: HttpRequest, principal: Principal) -> None:
     """Take the request's key. Raises Replay, KeyReused (422), StillRunning (409), InvalidInput."""
     key = key_of(request)
-    if key is None or request.GET.get("preview") == "true" or request.path.endswith(OWN_KEY):
+    if key is None or _is_preview(request) or request.path.endswith(OWN_KEY):
         return
     print_ = _fingerprint(request, principal)
     try:
@@ -61,9 +63,16 @@ def begin(request: HttpRequest, principal: Principal) -> None:
             record = IdempotencyRecord.objects.create(
                 workspace=principal.workspace, key=key, fingerprint=print_
             )
+        if record.pk % SWEEP_EVERY == 0:
+            forget_old()
     except IntegrityError:
         record = _known(principal, key, print_)
     request.idempotency = record  # type: ignore[attr-defined]
+
+
+def _is_preview(request: HttpRequest) -> bool:
+    # As pydantic reads a boolean; a preview changes nothing and must not take the key of the real call.
+    return request.GET.get("preview", "").lower() in {"true", "t", "yes", "y", "on", "1"}
 
 
 def finish(request: HttpRequest, response: HttpResponse) -> None:

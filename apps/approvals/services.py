@@ -32,6 +32,7 @@ from apps.approvals.errors import (
 from apps.approvals.models import ApprovalRequest, Decision
 from apps.approvals.people import People, groups_named, in_words, person_of
 from apps.approvals.views import CLAIM_LASTS, holds_claim
+from apps.blueprints.ports import describe_call
 from apps.ledger import live
 from apps.ledger.core.states import EffectState
 from apps.ledger.models import Effect
@@ -222,6 +223,10 @@ def _revise(request: ApprovalRequest, final: dict[str, Any], changed: list[str],
     request.revision += 1
     request.final = storable(final)
     request.action_hash = action_hash(request.tool, request.final)
+    if request.tool:
+        document, _ = selectors.node_of(request)
+        said = describe_call(document, request.tool, request.final)
+        request.effect_summary = said or request.effect_summary
     edited = {name: [f"user:{by.user.id}"] for name in changed if name in final}
     request.labels = {name: kept for name, kept in request.labels.items() if name in final} | edited
     _intended(request, replaced).update(fingerprint=request.action_hash, arguments=request.final)
@@ -231,6 +236,7 @@ def _revise(request: ApprovalRequest, final: dict[str, Any], changed: list[str],
         final=request.final,
         action_hash=request.action_hash,
         labels=request.labels,
+        effect_summary=request.effect_summary,
     )
 
 

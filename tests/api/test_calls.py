@@ -10,6 +10,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 
+from apps.api import idempotency
 from apps.api.models import IdempotencyRecord
 from apps.approvals.models import Decision
 from apps.runs.models import Run, Signal
@@ -251,7 +252,7 @@ def test_a_repeated_call_gets_the_first_answer(things: Things, api: Caller) -> N
     assert again["Idempotent-Replayed"] == "true" and again["ETag"] == first["ETag"]
     assert Decision.objects.count() == 1
     other = api.post(path, {"verb": "reject", "reason": "no"}, Idempotency_Key="k1")
-    assert other.status_code == 422 and other.json()["code"] == "idempotency_key_reused"
+    assert other.status_code == 422 and other.json()["code"] == "idempotency_mismatch"
 
 
 def test_a_refused_call_leaves_its_key_free(things: Things, api: Caller) -> None:
@@ -278,6 +279,15 @@ def test_a_key_is_one_persons(things: Things, api: Caller, bob: User, caller: Ca
     assert api.post(f"/approvals/{things.request.id}/claim", Idempotency_Key="k1").status_code == 200
     other = caller(bob).post(f"/approvals/{things.request.id}/claim", Idempotency_Key="k1")
     assert other.status_code == 422
+
+
+def test_answers_are_forgotten_after_a_week(things: Things, api: Caller) -> None:
+    with clock.frozen(now()) as time:
+        assert api.post(f"/approvals/{things.request.id}/claim", Idempotency_Key="k1").status_code == 200
+        time.move(days=6)
+        assert idempotency.forget_old() == 0
+        time.move(days=2)
+        assert idempotency.forget_old() == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import pytest
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse
 from django.test import Client
 
+from apps.api import doors
 from apps.workspaces.models import ApiToken, Membership, User, Workspace
 from tests.api.conftest import BASE, CallerOf, Things
 
@@ -241,6 +245,21 @@ def test_the_docs_page_needs_nothing_from_elsewhere(db: None) -> None:
     text = page.content.decode()
     assert page.status_code == 200 and "swagger" in text
     assert "http://" not in text and "https://" not in text and "//cdn" not in text
+
+
+def test_a_body_without_a_length_is_measured(settings: Any) -> None:
+    """ASGI spools a chunked body before any view runs; it is refused before it is read into memory."""
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/runs", "headers": [], "query_string": b""}
+    seen = []
+    view = doors.framed(lambda request: seen.append(request.body) or HttpResponse())
+    assert view(ASGIRequest(scope, BytesIO(b"x" * 11))).status_code == 413
+    assert view(ASGIRequest(scope, BytesIO(b"x" * 10))).status_code == 200 and seen == [b"x" * 10]
+
+
+def test_health_asks_nothing_of_the_database() -> None:
+    # Without the `db` fixture any query raises.
+    assert Client().get("/healthz").status_code == 200
 
 
 def test_health_tells_the_process(db: None) -> None:

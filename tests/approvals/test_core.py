@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.approvals.core.diff import diff, text_diff
-from apps.approvals.core.edits import changed_fields, edit_problems, merge, problems
+from apps.approvals.core.edits import changed_fields, edit_problems, merge, patch_between, problems
 from apps.approvals.core.quorum import Person, Rule, counts_for, evaluate, is_asked, rules_from
 from apps.approvals.core.verbs import allowed_verbs
 from apps.blueprints.core.document import Edge, Node
@@ -100,6 +100,14 @@ def test_an_edit_leaves_every_other_field_alone(proposal: dict[str, Any], edits:
     assert set(changed_fields(proposal, final)) <= set(edits)
     assert merge(final, edits) == final
     assert all(final[k] == v for k, v in proposal.items() if k not in edits)
+
+
+@given(objects, objects)
+def test_a_patch_between_two_objects_leads_from_one_to_the_other(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    after = merge({}, after)  # Null members cannot be set by a merge patch.
+    assert not changed_fields(merge(before, patch_between(before, after)), after)
 
 
 def test_an_edit_merges_objects_replaces_values_and_removes_nulls() -> None:

@@ -30,6 +30,21 @@ def merge(proposal: Any, edits: Any) -> Any:
     return merged
 
 
+def patch_between(before: Any, after: Any) -> Any:
+    """The merge patch that turns one value into the other, for a form that edits a whole object.
+
+    `merge(before, patch_between(before, after)) == after`, as far as RFC 7396 can say it: a member that is
+    null in `after` is removed.
+    """
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return after
+    patch: dict[str, Any] = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        if name not in before or not _same(before[name], value):
+            patch[name] = patch_between(before.get(name), value)
+    return patch
+
+
 def changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Top-level arguments that differ, in the order of the result, removed ones last."""
     missing = object()
