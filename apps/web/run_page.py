@@ -33,7 +33,7 @@ from mirrorneuron.base.clock import now
 EVENTS_SHOWN = 100
 MARKS_READ = 4000
 """Entries the bars are made from; a longer run shows its latest."""
-LIVE = ("head", "proof", "timeline", "picture", "next", "effects", "cost", "criteria")
+LIVE = ("head", "proof", "timeline", "picture", "next", "effects", "cost", "criteria", "result")
 """Fragments a socket keeps up to date; each is `runs/_<name>.html` around `id="run-<name>"`."""
 ORDER_OF_INTEREST = ("failed", "in_doubt", "waiting", "running", "ready")
 

@@ -205,9 +205,8 @@ def read_one(
     if widget == "files":
         return given or MISSING
     text = given[0] if given else ""
-    if widget in ("textarea", "lines", "json"):
-        text = text.replace("\r\n", "\n")
-    elif widget != "text" or isinstance(current, str) is False:
+    text = text.replace("\r\n", "\n")
+    if widget not in ("textarea", "lines", "json") and not (widget == "text" and isinstance(current, str)):
         text = text.strip()
     if text == "":
         return MISSING

@@ -24,10 +24,10 @@ SHOWN = 200
 DOING = frozenset({"send", "write", "post", "publish", "refund", "pay", "book", "create", "delete"})
 """First words of tool names that read well after "Approve and"."""
 SAID = {
-    Verb.APPROVE: "Approved: {title}",
-    Verb.REJECT: "Rejected: {title}",
-    Verb.REQUEST_CHANGES: "Sent back for changes: {title}",
-    Verb.ANSWER: "Answered: {title}",
+    Verb.APPROVE: "Approved “{title}”",
+    Verb.REJECT: "Rejected “{title}”",
+    Verb.REQUEST_CHANGES: "Sent back “{title}”",
+    Verb.ANSWER: "Answered “{title}”",
 }
 
 

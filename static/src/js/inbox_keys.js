@@ -15,7 +15,8 @@ export function inboxKeys(page) {
     } else if (event.key === "/") {
       page.querySelector("input[type=search]")?.focus();
     } else if (event.key === "a") {
-      page.querySelector("[data-action=approve]")?.click();
+      // While a form is open its own button answers.
+      if (!page.querySelector("details[data-part][open]")) page.querySelector("[data-action=approve]")?.click();
     } else if (PARTS[event.key]) {
       const part = page.querySelector(`details[data-part=${PARTS[event.key]}]`);
       if (!part) return;

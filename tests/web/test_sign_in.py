@@ -1,0 +1,98 @@
+"""Who comes in, and how."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+
+from apps.workspaces.models import SignInLink, User
+from apps.workspaces.services import create_sign_in_link
+from tests.web.conftest import ClientOf
+
+PAGES = [
+    "/",
+    "/inbox",
+    "/runs",
+    "/blueprints",
+    "/gallery",
+    "/settings",
+    f"/runs/{uuid4()}",
+    f"/inbox/{uuid4()}",
+]
+
+
+@pytest.fixture
+def link(alice: User) -> str:
+    return create_sign_in_link(alice, "http://testserver").removeprefix("http://testserver")
+
+
+def test_opening_the_link_changes_nothing_however_often(client: Client, link: str) -> None:
+    for method in (client.get, client.head, client.get):
+        assert method(link).status_code == 200
+    assert SignInLink.objects.get().used_at is None
+    assert client.get("/gallery").status_code == 302
+
+
+def test_the_button_of_the_link_signs_in_once(client: Client, link: str, alice: User) -> None:
+    answer = client.post(link, {"time_zone": "Europe/Berlin"})
+    assert answer.status_code == 302 and answer.headers["Location"] == "/"
+    assert client.get("/gallery").status_code == 200
+    alice.refresh_from_db()
+    assert alice.time_zone == "Europe/Berlin"
+    late = Client().post(link)
+    assert late.status_code == 409 and b"This link has been used" in late.content
+
+
+def test_a_link_that_is_none_says_so(client: Client, db: None) -> None:
+    answer = client.get("/sign-in/nonsense")
+    assert answer.status_code == 410 and b"not a sign-in link" in answer.content
+
+
+def test_the_link_posts_only_with_the_token_of_its_page(link: str) -> None:
+    careful = Client(enforce_csrf_checks=True)
+    answer = careful.post(link)
+    assert answer.status_code == 403 and b"Please try once more" in answer.content
+    assert SignInLink.objects.get().used_at is None
+
+
+def test_a_password_signs_in_and_a_wrong_one_keeps_the_address(client: Client, alice: User) -> None:
+    alice.set_password("correct horse battery")
+    alice.save()
+    wrong = client.post("/sign-in", {"email": "alice@example.com", "password": "x"})
+    assert wrong.status_code == 401 and b'value="alice@example.com"' in wrong.content
+    right = client.post(
+        "/sign-in", {"email": " Alice@Example.com", "password": "correct horse battery", "next": "/runs"}
+    )
+    assert right.headers["Location"] == "/runs"
+
+
+@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "javascript:alert(1)"])
+def test_signing_in_never_leads_to_another_site(client: Client, alice: User, target: str) -> None:
+    alice.set_password("correct horse battery")
+    alice.save()
+    answer = client.post(
+        "/sign-in", {"email": alice.email, "password": "correct horse battery", "next": target}
+    )
+    assert answer.headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_stranger_is_sent_to_the_sign_in_and_back(client: Client, db: None, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 302 and answer.headers["Location"].startswith("/sign-in?next=%2F")
+    fragment = client.get(path, headers={"HX-Request": "true"})
+    assert fragment.status_code == 401 and fragment.headers["HX-Redirect"].startswith("/sign-in")
+
+
+def test_signing_out_needs_a_post(browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    assert client.get("/sign-out").status_code == 405
+    client.post("/sign-out")
+    assert client.get("/gallery").status_code == 302
+
+
+def test_somebody_without_a_workspace_is_told_so(browser: ClientOf, db: None) -> None:
+    answer = browser(User.objects.create_user("dora@example.com")).get("/gallery")
+    assert answer.status_code == 404 and b"not a member" in answer.content
