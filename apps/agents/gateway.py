@@ -119,7 +119,11 @@ class _Place:
                 "ordinal": self.ordinal,
             },
         )
-        return Refused(refusal.message, rule=refusal.rule, unsafe=refusal.unsafe, next=refusal.next)
+        # Arguments that do not fit are a mistake, not a breach: only the rest counts as refused by policy.
+        code = "bad_arguments" if refusal.rule == "argument_schema" else "refused"
+        return Refused(
+            refusal.message, rule=refusal.rule, unsafe=refusal.unsafe, next=refusal.next, code=code
+        )
 
     def check_limit(self) -> None:
         """The contract's number of calls of this tool per run."""

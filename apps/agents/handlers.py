@@ -13,6 +13,7 @@ from apps.agents import gateway
 from apps.agents.core.clean import cleans
 from apps.agents.core.prompt import fit
 from apps.agents.loop import Finished, Work, run_agent
+from apps.agents.providers import FREE
 from apps.blueprints.core import expressions
 from apps.blueprints.core.document import Agent, Document, ModelChoice, Node
 from apps.runs.errors import StepError
@@ -120,6 +121,9 @@ def _work(context: Context, who: Agent, schema: dict[str, Any] | None) -> Work:
     seen, labels = _seen(context, who)
     fitted = fit(seen, document.contract.context.max_tokens)
     models, choice = _models(document, node.model or who.model)
+    if context.simulate:
+        # A simulated run sends nothing anywhere, so it asks no model that is not here.
+        models = tuple(m for m in models if m.partition(":")[0] in FREE) or (DEFAULT_MODEL,)
     shown = {"prompt": prompt, "sees": fitted.material, "model": models[0]}
     context.set_input(shown | ({"left_out": fitted.left_out} if fitted.left_out else {}))
     return Work(

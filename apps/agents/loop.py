@@ -30,7 +30,7 @@ from apps.agents.core.messages import (
     Usage,
     estimated_usage,
 )
-from apps.agents.core.prompt import data_block, read_answer, system_text, user_text
+from apps.agents.core.prompt import data_block, fit, read_answer, system_text, user_text
 from apps.agents.errors import MalformedOutput, Refused, Rejected
 from apps.agents.prices import cost_of
 from apps.agents.tools.registry import tool_for
@@ -47,6 +47,8 @@ MAX_USES = 16
 MAX_REFUSALS = 3
 """After so many refusals in one step nobody expects the next call to be better."""
 MAX_SECONDS = 300.0
+MAX_RESULT_TOKENS = 20_000
+"""Of one tool result, where the contract sets no limit."""
 NEVER_SENT = frozenset({"model_not_configured", "model_unknown"})
 FATAL = frozenset({"abandon", "effect_conflict", "duplicate_effect"})
 """Failures of a call that end the step, whatever a model would make of them."""
@@ -305,7 +307,7 @@ class _Loop:
                 raise
             return _failure(use, _told(exc))
         self.labels.update(gateway.labels_added(self.context, use.name))
-        text = data_block(f"tool {use.name}", result)
+        text = _shown(use.name, result, self.context.document.contract.context.max_tokens)
         return Message("tool", text, tool_use_id=use.id, tool=use.name, result=result)
 
     def _remember_failure(self, turn: int, ordinal: int, use: ToolUse, exc: StepError) -> None:
@@ -386,6 +388,13 @@ def _offer(context: Context, name: str) -> ToolOffer:
     assert tool is not None
     spec = tool.spec
     return ToolOffer(name, spec.description, spec.parameters, writes=spec.is_write)
+
+
+def _shown(tool: str, result: Any, max_tokens: int | None) -> str:
+    """A result as a model reads it: as data, cut to the contract's limit, saying what was cut."""
+    fitted = fit({"result": result}, max_tokens or MAX_RESULT_TOKENS)
+    cut = f"\n(Left out: {'; '.join(fitted.left_out)})" if fitted.left_out else ""
+    return data_block(f"tool {tool}", fitted.material["result"]) + cut
 
 
 def _failure(use: ToolUse, message: str) -> Message:

@@ -31,9 +31,6 @@ PERMANENT = frozenset(_NEXT) - RETRYABLE
 
 
 class Provider(Protocol):
-    deterministic: bool
-    """True when the same request always gives the same answer, so that a repair request is of no use."""
-
     def complete(self, request: ModelRequest) -> ModelResponse:
         """Ask once. Exactly one request leaves; no retries inside.
 

@@ -20,9 +20,7 @@ MODELS = ("extractive",)
 
 
 class Offline:
-    """One answer per request; `deterministic`, so asking again for a repair is of no use."""
-
-    deterministic = True
+    """One answer per request; asking again for a repair would give the same."""
 
     def complete(self, request: ModelRequest) -> ModelResponse:
         called = {use.name for message in request.messages for use in message.tool_uses}

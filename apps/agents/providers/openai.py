@@ -35,8 +35,6 @@ GRACE_SECONDS = 5.0
 
 
 class OpenAI:
-    deterministic = False
-
     def complete(self, request: ModelRequest) -> ModelResponse:
         """See `Provider.complete`."""
         name = request.model.partition(":")[2]

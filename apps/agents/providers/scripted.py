@@ -73,8 +73,6 @@ def asked(name: str) -> int:
 
 
 class Scripted:
-    deterministic = False
-
     def complete(self, request: ModelRequest) -> ModelResponse:
         name = request.model.partition(":")[2]
         script = _script(name)

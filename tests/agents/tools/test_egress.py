@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.agents import egress
-from apps.agents.egress import EgressRefused, fetch, host_matches, is_public
+from apps.agents.egress import EgressRefused, host_matches, is_public
+from apps.agents.tools import client
 from apps.agents.tools.base import AmbiguousOutcome, DefiniteFailure, StepError
+from apps.agents.tools.client import fetch
 from mirrorneuron.config import config
 from tests.agents.tools.conftest import Site
 
@@ -227,7 +228,7 @@ class TestFailures:
             assert time.monotonic() - began < 2
 
     def test_a_large_body_is_cut(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(egress, "MAX_BYTES", 1000)
+        monkeypatch.setattr(client, "MAX_BYTES", 1000)
         site.answers["/"] = (200, {}, b"x" * 5000)
         response = fetch("GET", site.url, seconds=5)
         assert (len(response.body), "larger" in response.incomplete) == (1000, True)

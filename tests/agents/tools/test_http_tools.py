@@ -15,6 +15,7 @@ from apps.agents.tools.answers import Redactor
 from apps.agents.tools.base import AmbiguousOutcome, Connection, DefiniteFailure, EffectClass, StepError, Tool
 from apps.agents.tools.declared import declared_tool
 from apps.agents.tools.http_request import HTTP_REQUEST
+from apps.agents.tools.registry import BUILTIN
 from apps.blueprints.core.document import Document
 from mirrorneuron.base.errors import MirrorNeuronError
 from tests.agents.tools.conftest import Site, make_call
@@ -125,6 +126,36 @@ class TestWhatAnAnswerMeans:
             HTTP_REQUEST.run(make_call({"url": site.url + "/x"}))
         assert (caught.value.permanent, caught.value.retry_after) == (False, 3.0)
         assert not isinstance(caught.value, DefiniteFailure)
+
+
+class TestNothingLeft:
+    """A write that is refused before the first byte leaves must never stand in doubt."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"url": "http://10.0.0.1/x"}, {"url": "ftp://shop.example/"},
+            {"url": "http://127.0.0.1:1/", "headers": {"a b": "c"}},
+        ],
+    )  # fmt: skip
+    def test_refused_requests_are_definite(self, arguments: dict[str, Any]) -> None:
+        with pytest.raises(DefiniteFailure) as caught:
+            HTTP_REQUEST.run(make_call({**arguments, "method": "POST"}))
+        assert caught.value.permanent
+
+    def test_bad_templates_and_missing_connections_are_definite(self, site: Site) -> None:
+        with pytest.raises(DefiniteFailure):
+            tool_of("", url=site.url + "/{{ args.nothing }}").run(call_of())
+        with pytest.raises(DefiniteFailure, match="no connection"):
+            tool_of(site.url, headers={"X-Token": "{{ connection.other.token }}"}).run(
+                make_call({"order": "A"})
+            )
+
+    def test_bad_addresses_and_names_are_definite(self) -> None:
+        with pytest.raises(DefiniteFailure):
+            BUILTIN["send_email"].run(make_call({"to": "x", "subject": "s", "body": "b"}))
+        with pytest.raises(DefiniteFailure):
+            BUILTIN["write_file"].run(make_call({"name": "../x", "content": "b"}))
 
 
 class TestDeclared:
