@@ -97,6 +97,9 @@ def work_with_processes(queues: Sequence[str], slots: int) -> None:
         process = WorkerProcess(queues=queues, slots=1)
         process.start()
         inside.append(process)
+        # Celery's own hook closes this thread's connection by number, which a thread may have got again by
+        # then.
+        connections.close_all()
 
     def end(**_: Any) -> None:
         for process in inside:

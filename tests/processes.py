@@ -93,3 +93,18 @@ def eventually(claim: Callable[[], bool], seconds: float = 20.0, pause: float = 
     while not claim():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(pause)
+
+
+class Background:
+    """Any `mn` process that stays, such as `mn worker`."""
+
+    def __init__(self, data: Path, log: Path, *args: str, **environ: str) -> None:
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*MN, *args], stdout=output, stderr=output, cwd=ROOT, env=environment(data, **environ)
+            )
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(40)
