@@ -14,8 +14,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
-from apps.agents.egress import Response
 from apps.agents.tools.base import AmbiguousOutcome, DefiniteFailure, StepError
+from apps.agents.tools.client import Response
 from mirrorneuron.base.clock import now
 
 NOBODY_KNOWS = frozenset({408, 409, 423, 425})

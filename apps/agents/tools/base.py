@@ -3,11 +3,9 @@
 The gateway has checked everything before a tool runs; a tool only does its work. It says one of three things:
 
 returns             done; the result is recorded as it is
-DefiniteFailure     nothing can have happened outside; trying again is safe (ENGINE rule 26)
-StepError           `permanent=True`: the arguments can never work
+StepError           nothing has happened; `permanent=True` when the arguments can never work
+DefiniteFailure     the same, of a call to the outside (ENGINE rule 26); a write's StepError becomes one
 anything else       nobody knows; `AmbiguousOutcome` says so in words
-
-A read may raise any of them: there is nothing to be in doubt about, the gateway retries it.
 """
 
 from __future__ import annotations
@@ -168,7 +166,7 @@ class Tool:
     """One tool as the gateway uses it.
 
     spec: what it needs and what it does; a function where that depends on the configuration.
-    run: does it. A write gets its idempotency key in `ToolRun.key`.
+    work: does it. A write gets its idempotency key in `ToolRun.key`.
     probe: asks whether the effect with `ToolRun.key` is there; only for effect class `probe`.
     describe: arguments → one sentence: what will happen, and whether it can be recalled.
     simulate: what a simulated run gets; a sample of the output schema when there is none.
@@ -176,7 +174,7 @@ class Tool:
     """
 
     spec_source: ToolSpec | Callable[[], ToolSpec]
-    run: Callable[[ToolRun], Any]
+    work: Callable[[ToolRun], Any]
     probe: Callable[[ToolRun], Answer] | None = None
     describe_source: Callable[[Mapping[str, Any]], str] | None = None
     simulate_source: Callable[[ToolRun], Any] | None = None
@@ -190,6 +188,25 @@ class Tool:
         """The spec of exactly this call; ask at call time, never keep it."""
         spec = self.spec
         return spec.model_copy(update={"effect": self.effect_for(arguments)}) if self.effect_for else spec
+
+    def run(self, call: ToolRun) -> Any:
+        """Do it. A write that refuses its arguments or its target has done nothing, and says so."""
+        try:
+            return self.work(call)
+        except DefiniteFailure:
+            raise
+        except StepError as exc:
+            if not self.spec_for(call.arguments).is_write:
+                raise
+            raise DefiniteFailure(
+                exc.message,
+                permanent=exc.permanent,
+                retry_after=exc.retry_after,
+                code=exc.code,
+                fields=exc.fields,
+                next=exc.next,
+                **exc.attributes,
+            ) from exc.__cause__
 
     def describe(self, arguments: Mapping[str, Any]) -> str:
         """What will happen, one sentence for the person who decides. Never raises."""

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from apps.agents.tools.base import EffectClass, FileRef, StepError, Tool, ToolRun, ToolSpec
 from apps.agents.tools.crm_sources import Row, Source, Sqlite, from_csv, from_postgres
 from apps.agents.tools.documents import DOCUMENT
-from apps.agents.tools.matching import name_words, similarity
+from apps.agents.tools.names import name_words, similarity
 
 MIN_SIMILARITY = 0.82
 MAX_CONTACTS = 50
@@ -417,7 +417,7 @@ def _simulate(call: ToolRun) -> dict[str, Any]:
 
 RETRIEVE_CRM_CONTEXT = Tool(
     SPEC,
-    run=run,
+    work=run,
     describe_source=lambda a: f'"{str(a["company"])[:80]}" will be looked up in the CRM.',
     simulate_source=_simulate,
 )

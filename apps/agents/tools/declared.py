@@ -17,8 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
-from apps.agents import egress
-from apps.agents.tools import answers
+from apps.agents.tools import answers, client
 from apps.agents.tools.base import (
     AmbiguousOutcome,
     Answer,
@@ -47,7 +46,7 @@ def declared_tool(name: str, declared: DeclaredTool, document: Document) -> Tool
         spec = spec.model_copy(update={"output": answers.OUTPUT})
     return Tool(
         spec,
-        run=made.run,
+        work=made.run,
         probe=made.probe if declared.probe is not None else None,
         describe_source=made.describe,
         simulate_source=made.simulate,
@@ -140,7 +139,7 @@ class _Declared:
         query: Mapping[str, Any],
         *,
         is_main: bool,
-    ) -> egress.Response:
+    ) -> client.Response:
         names = secrets.names(url, headers, query, self.tool.body if is_main else None)
         try:
             target = httpx.URL(_url(url, names))
@@ -158,7 +157,7 @@ class _Declared:
         content = b""
         if is_main and method.upper() not in READS:
             content = self._body(names, sent)
-        return egress.fetch(
+        return client.fetch(
             method,
             str(target),
             headers=sent,
@@ -166,7 +165,7 @@ class _Declared:
             seconds=call.seconds_left(),
             max_redirects=0
             if (is_main and self.spec.is_write) or method.upper() not in READS
-            else egress.MAX_REDIRECTS,
+            else client.MAX_REDIRECTS,
             hosts=secrets.hosts() if secrets.used else None,
         )
 
@@ -203,6 +202,8 @@ class _Secrets:
             exc.attributes = self.redact(exc.attributes)
             # The chain below may quote the request.
             exc.__cause__, exc.__suppress_context__ = None, True
+        elif isinstance(exc, Exception) and self.redact.secrets:
+            raise AmbiguousOutcome(f"{self.made.name} failed ({type(exc).__name__}).") from None
 
     def names(self, *templates: Any) -> dict[str, Any]:
         """Names for the templates, with exactly the connections they mention."""

@@ -239,13 +239,13 @@ def _why_nothing(query: str, passages: list[list[Passage]]) -> str:
 # Reading the run's own files sends nothing anywhere, so a simulated run gets the real text.
 SEARCH_DOCUMENTS = Tool(
     SEARCH,
-    run=search,
+    work=search,
     describe_source=lambda a: f'The documents of this run will be searched for "{str(a["query"])[:80]}".',
     simulate_source=search,
 )
 READ_DOCUMENT = Tool(
     READ,
-    run=read,
+    work=read,
     describe_source=lambda a: "One document of this run will be read.",
     simulate_source=read,
 )

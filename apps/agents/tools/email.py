@@ -320,8 +320,8 @@ def simulate(call: ToolRun) -> dict[str, Any]:
 
 DRAFT_EMAIL = Tool(
     DRAFT,
-    run=draft,
+    work=draft,
     describe_source=lambda a: "An e-mail will be drafted; nothing is sent.",
     simulate_source=draft,
 )
-SEND_EMAIL = Tool(send_spec, run=send, describe_source=describe, simulate_source=simulate)
+SEND_EMAIL = Tool(send_spec, work=send, describe_source=describe, simulate_source=simulate)

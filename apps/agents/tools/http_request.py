@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from apps.agents import egress
-from apps.agents.tools import answers
+from apps.agents.tools import answers, client
 from apps.agents.tools.base import AmbiguousOutcome, EffectClass, StepError, Tool, ToolRun, ToolSpec
 
 READS = frozenset({"GET", "HEAD"})
@@ -82,13 +81,13 @@ def run(call: ToolRun) -> dict[str, Any]:
         headers = {k: v for k, v in headers.items() if k.lower() != "idempotency-key"}
         headers["Idempotency-Key"] = call.key
     try:
-        response = egress.fetch(
+        response = client.fetch(
             method,
             url,
             headers=headers,
             content=content,
             seconds=call.seconds_left(),
-            max_redirects=0 if is_write else egress.MAX_REDIRECTS,
+            max_redirects=0 if is_write else client.MAX_REDIRECTS,
         )
     except AmbiguousOutcome as exc:
         if is_write:
@@ -119,4 +118,4 @@ def pairs_of(query: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return pairs
 
 
-HTTP_REQUEST = Tool(SPEC, run=run, describe_source=describe, simulate_source=simulate, effect_for=effect_for)
+HTTP_REQUEST = Tool(SPEC, work=run, describe_source=describe, simulate_source=simulate, effect_for=effect_for)

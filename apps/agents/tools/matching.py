@@ -16,19 +16,17 @@ never as floats.
 from __future__ import annotations
 
 import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from difflib import SequenceMatcher
-from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import Any
 
 from apps.agents.documents.tables import amount, parse_date, plain
+from apps.agents.tools.names import name_words, similarity
 
 MIN_REFERENCE = 3
 """A reference of fewer letters and digits is found inside a longer text too easily."""
@@ -38,11 +36,6 @@ MAX_SHARED = 500
 """A reference that more rows have is none: it tells nothing apart."""
 MAX_CANDIDATES = 50
 """Rows of one amount that a row is compared with."""
-_FORMS = """
-ab ag as bv co company corp corporation gmbh inc incorporated kg limited llc llp ltd nv oy oyj plc pte pty
-sa sarl se spa srl the and und et
-"""
-LEGAL_FORMS = frozenset(_FORMS.split())
 
 
 @dataclass(frozen=True)
@@ -100,31 +93,6 @@ def match(left: Sequence[Mapping[str, Any]], right: Sequence[Mapping[str, Any]],
         work.by_amount()
     work.leftovers()
     return work.result
-
-
-@lru_cache(maxsize=100_000)
-def similarity(one: str, other: str) -> float:
-    """How alike two names are, 0 to 1; legal forms, case, accents and the order of words do not count."""
-    a, b = name_words(one), name_words(other)
-    if not a or not b:
-        return 0.0
-    if set(a) == set(b):
-        return 1.0
-    shorter, longer = sorted((set(a), set(b)), key=len)
-    ratio = SequenceMatcher(None, " ".join(sorted(a)), " ".join(sorted(b))).ratio()
-    # "Halden" and "Halden Marine Services": all of the shorter name is in the longer one.
-    contained = 0.85 if shorter <= longer and any(len(w) > 3 for w in shorter) else 0.0
-    return round(max(ratio, contained), 3)
-
-
-@lru_cache(maxsize=50_000)
-def name_words(text: str) -> tuple[str, ...]:
-    """The telling words of a name, folded; all of them when only legal forms are there."""
-    folded = "".join(
-        c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c)
-    )
-    words = tuple(re.findall(r"\w+", folded.replace(".", "").replace("'", "")))
-    return tuple(w for w in words if w not in LEGAL_FORMS) or words
 
 
 def _side(index: int, row: Mapping[str, Any], reference: str, money: str, name: str, day: str) -> Side:

@@ -301,10 +301,10 @@ def _total(rows: list[Any], column: str) -> str | None:
     return plain(sum((value for value in read if value is not None), Decimal(0)))
 
 
-READ_TABLE = Tool(READ, run=read, describe_source=lambda a: "One table will be read.", simulate_source=read)
+READ_TABLE = Tool(READ, work=read, describe_source=lambda a: "One table will be read.", simulate_source=read)
 MATCH_RECORDS = Tool(
     MATCH,
-    run=match_records,
+    work=match_records,
     describe_source=lambda a: "Two tables will be compared.",
     simulate_source=match_records,
 )

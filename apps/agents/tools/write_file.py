@@ -238,4 +238,4 @@ def simulate(call: ToolRun) -> dict[str, Any]:
     return {"name": parts[-1], "path": "/".join(parts), "sha256": digest, "size": len(data), "file": file}
 
 
-WRITE_FILE = Tool(SPEC, run=run, describe_source=describe, simulate_source=simulate)
+WRITE_FILE = Tool(SPEC, work=run, describe_source=describe, simulate_source=simulate)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from apps.agents.documents.tables import amount, read_table, to_csv
 from apps.agents.tools.base import StepError
-from apps.agents.tools.matching import Rules, match, similarity
+from apps.agents.tools.matching import Rules, match
+from apps.agents.tools.names import similarity
 from apps.agents.tools.tables import MATCH_RECORDS, READ_TABLE
 from tests.agents.tools.conftest import make_call
 
