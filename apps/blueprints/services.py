@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from apps.blueprints.core import canonical
 from apps.blueprints.core.contract_import import import_contract, is_contract
 from apps.blueprints.core.document import Document
 from apps.blueprints.core.parse import parse
+from apps.blueprints.core.problems import Problem
 from apps.blueprints.core.validate import Validation, validate
 from apps.blueprints.errors import (
     BlueprintArchived,
@@ -58,9 +60,13 @@ def check_source(text: str, *, publishing: bool = False) -> Validation:
         return Validation(None, problems)
     found = validate(parse(skeleton), builtin_tools(), publishing=publishing)
     # The skeleton's lines are not lines of the text that was given.
-    rest = [type(p)(p.path, None, p.level, p.code, p.message, p.fix, p.node) for p in found.problems]
-    known = {p.code for p in problems}
-    return Validation(found.document, [*problems, *(p for p in rest if p.code not in known)], found.remainder)
+    rest = [replace(p, line=None) for p in found.problems if p.code != "placeholder_tool"]
+    return Validation(found.document, [*problems, *rest], found.remainder)
+
+
+def contract_skeleton(text: str) -> tuple[str, list[Problem]]:
+    """The blueprint text a stand-alone contract becomes, with the tools of this runtime. Stores nothing."""
+    return import_contract(text, builtin_tools())
 
 
 # --- importing and publishing -----------------------------------------------------------------------------

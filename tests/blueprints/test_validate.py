@@ -134,8 +134,8 @@ ERRORS: list[tuple[str, Change, str, str, str]] = [
     ("timer without time", _nodes_and_edges([{"id": "t", "kind": "timer"}], [("send", "t")]), "missing_field", "graph.nodes[4]", "duration"),
     ("timer of nonsense", _nodes_and_edges([{"id": "t", "kind": "timer", "duration": "later"}], [("send", "t")]), "bad_duration", "graph.nodes[4].duration", "30s"),
     ("timer until nonsense", _nodes_and_edges([{"id": "t", "kind": "timer", "until": "noon"}], [("send", "t")]), "bad_time", "graph.nodes[4].until", "2026"),
-    ("write without gate", _nodes_and_edges([{"id": "again", "kind": "tool", "tool": "send_email", "with": {"to": "a", "body": "b"}}], [("search", "again")]),
-     "write_without_gate", "graph.nodes[4].tool", "proposes: again"),
+    ("forbidden action of a tool", _set("contract/boundaries/forbidden_actions", ["contact_customer"]), "tool_forbidden", "graph.nodes[3].tool", "Remove"),
+    ("write in a step that may only suggest", _node("send", tier=0), "tier_forbids_write", "graph.nodes[3].tier", "tier: 1"),
     ("unknown connection", _set("tools/refund", {**_TOOL, "headers": {"Authorization": "{{ connection.shp.token }}"}}), "unknown_name", "tools.refund.headers.Authorization", ""),
     ("host of a connection", lambda d: d.update(
         tools={"refund": {**_TOOL, "headers": {"A": "{{ connection.shop.token }}"}}},
@@ -151,9 +151,14 @@ ERRORS: list[tuple[str, Change, str, str, str]] = [
 
 WARNINGS: list[tuple[str, Change, str, str]] = [
     ("forbidden name nothing declares", _set("contract/boundaries/forbidden_actions", ["export_contact_list"]), "not_enforceable", "contract.boundaries.forbidden_actions[0]"),
-    ("ungated write", lambda d: (d["contract"]["boundaries"].pop("forbidden_actions"),
-        _nodes_and_edges([{"id": "again", "kind": "tool", "tool": "send_email", "with": {"to": "a", "body": "b"}}], [("search", "again")])(d)),
-     "ungated_write", "graph.nodes[4].tool"),
+    ("write without gate", _nodes_and_edges([{"id": "again", "kind": "tool", "tool": "send_email", "with": {"to": "a", "body": "b"}}], [("search", "again")]),
+     "write_without_gate", "graph.nodes[4].tool"),
+    ("private data, strange content and a way out", _nodes_and_edges([{"id": "again", "kind": "tool", "tool": "send_email", "with": {"to": "a", "body": "b"}}], [("search", "again")]),
+     "untrusted_way_out", "graph.nodes[4].tool"),
+    ("approval of something else", _nodes_and_edges([{"id": "again", "kind": "tool", "tool": "send_email", "with": {"to": "a", "body": "b"}}], [("send", "again")]),
+     "approval_not_bound", "graph.nodes[4].tool"),
+    ("agent that may write unasked", lambda d: (d["agents"]["writer"]["tools"].append("send_email"), node(d, "draft").update(tier=2)),
+     "write_without_gate", "graph.nodes[1].agent"),
     ("tier 2 without undo", _node("send", tier=2), "tier_2_without_undo", "graph.nodes[3].tier"),
     ("no runbook", _set("card/runbook", ""), "no_runbook", "card"),
     ("field of another kind", _node("search", prompt="x"), "field_not_used", "graph.nodes[0].prompt"),

@@ -153,7 +153,7 @@ def _check_forbidden(case: Case, action: str | ForbiddenAction, path: Path) -> N
         return
     name = action if isinstance(action, str) else action.name
     declared = set(case.tools) | {a for spec in case.tools.values() for a in spec.actions}
-    if name in declared or name.removesuffix("_without_approval") in case.tools:
+    if name in declared or name.removesuffix("_without_approval") in declared:
         return
     near = nearest(name, declared)
     case.warning(
@@ -222,6 +222,7 @@ def _asks(case: Case, node: Node) -> bool:
 
 
 def _check_gates(case: Case) -> None:
+    """Writes no approval stands before. Where the contract wants one, the gateway asks by itself."""
     shape = case.shape
     approvals = [n.id for n in shape.nodes.values() if n.kind == "approval"]
     open_ways = shape.reached(closed=[(a, p) for a in approvals for p in ("approved", "answered")])
@@ -230,39 +231,36 @@ def _check_gates(case: Case) -> None:
         if node.kind not in RUNNABLE:
             continue
         for spec, place in _writes(case, node, path):
-            if _asks(case, node):
-                continue
-            gate = (
-                f"Add an approval node before it with proposes: {node.id}"
-                if node.kind == "tool"
-                else "Give it read tools only"
-            )
-            if node.id in open_ways or node.kind != "tool":
-                if spec.name in needs and node.kind == "tool":
-                    case.error(
-                        place,
-                        "write_without_gate",
-                        f'"{node.id}" calls {spec.name} without an approval, which the contract '
-                        "forbids: it would be refused.",
-                        f"{gate} and an edge from its port approved, or write tier: 1.",
-                        node=node.id,
-                    )
-                else:
+            asked_for = bool(needs & {spec.name, *spec.actions})
+            if node.tier == 0 and node.kind == "tool":
+                case.error(
+                    (*path, "tier"),
+                    "tier_forbids_write",
+                    f'"{node.id}" may only suggest (tier 0), but {spec.name} changes something outside.',
+                    "Write tier: 1, or use a tool that only reads.",
+                    node=node.id,
+                )
+            elif _asks(case, node) or (node.kind == "agent" and node.tier != 2):
+                continue  # A person approves the proposal, the step, or whatever a model has chosen.
+            elif node.kind == "tool" and node.id not in open_ways:
+                if asked_for:
                     case.warning(
                         place,
-                        "ungated_write",
-                        f'"{node.id}" can change the world with {spec.name} and no approval stands '
-                        "before it.",
-                        f"{gate}, or write tier: 1.",
+                        "approval_not_bound",
+                        f'An approval stands before "{node.id}", but it does not approve the exact call of '
+                        f"{spec.name}, so a person is asked twice.",
+                        f"Write proposes: {node.id} on that approval, and give it the arguments in its with.",
                         node=node.id,
                     )
-            elif spec.name in needs:
+            else:
                 case.warning(
                     place,
-                    "approval_not_bound",
-                    f'An approval stands before "{node.id}", but it does not approve the exact call of '
-                    f"{spec.name}.",
-                    f"Write proposes: {node.id} on that approval, and give it the arguments in its with.",
+                    "write_without_gate",
+                    f'"{node.id}" can change the world with {spec.name} and no approval stands before it'
+                    + ("; the contract asks for one." if asked_for else "."),
+                    f"Add an approval before it with proposes: {node.id}, or write tier: 1."
+                    if node.kind == "tool"
+                    else "Write tier: 1, or give the agent read tools only.",
                     node=node.id,
                 )
     _check_way_out(case, open_ways)
@@ -316,7 +314,8 @@ def _check_way_out(case: Case, open_ways: set[str]) -> None:
     for path, node in case.nodes():
         for spec, place in _writes(case, node, path):
             before = {node.id, *shape.names(shape.ever_before[node.id])}
-            if spec.sinks and not _asks(case, node) and node.id in open_ways and untrusted & before:
+            asked = _asks(case, node) or (node.kind == "agent" and node.tier != 2)
+            if spec.sinks and not asked and node.id in open_ways and untrusted & before:
                 case.warning(
                     place,
                     "untrusted_way_out",

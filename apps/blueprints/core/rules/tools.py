@@ -41,7 +41,7 @@ def check_tools(case: Case) -> None:
             )
         for index, seen in enumerate(agent.sees):
             # What is not there is simply not seen, so an optional input needs no care.
-            seen_scope = Scope(_IN_AGENTS, given=frozenset([tuple(seen.strip().split("."))]))
+            seen_scope = Scope(_IN_AGENTS, given=frozenset([tuple(seen.strip("{} \n").split("."))]))
             check_expression(case, seen, (*path, "sees", index), seen_scope)
     for name, model in case.document.models.items():
         _check_choice(case, name, model.use, model.fallback)
@@ -72,7 +72,7 @@ def check_use(case: Case, name: str, path: Path, *, node: str = "") -> ToolSpec 
             f"Add {name} to contract.boundaries.allowed_tools, or use an allowed tool.",
             node=node,
         )
-    if name in _always_forbidden(case):
+    if _always_forbidden(case) & {name, *spec.actions}:
         case.error(
             path,
             "tool_forbidden",
