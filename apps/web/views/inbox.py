@@ -11,6 +11,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.approvals import selectors, services
+from apps.approvals.core.edits import patch_between
 from apps.approvals.core.states import Verb
 from apps.approvals.models import ApprovalRequest
 from apps.blueprints import selectors as blueprints
@@ -56,7 +57,9 @@ def decide(request: HttpRequest, request_id: UUID) -> HttpResponse:
         given = read_edits(request, selectors.card(question)["fields"])
         if given.errors:
             return _card(request, question, part=part, given=given, status=422)
-        edits = given.values
+        # Values are whole; as a merge patch they also say what was taken out of an object.
+        now = question.arguments
+        edits = {name: patch_between(now.get(name), value) for name, value in given.values.items()}
     revision = request.POST.get("revision", "")
     try:
         decided = services.decide(
