@@ -198,6 +198,7 @@ def _explain(error: dict[str, Any], place: Path, value: Any, tags: tuple[str, ..
             for part in str(context.get("expected", "")).replace(" or ", ", ").split(",")
         ]
         near = nearest(str(value), allowed)
+        near = near or (allowed[0] if len(allowed) == 1 else None)
         fix = f'Write "{near}".' if near else f"Write one of {listed(allowed)}."
         if len(allowed) > 8 and not near:
             fix = f"Write one of {', '.join(allowed)}."
