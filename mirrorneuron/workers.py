@@ -87,7 +87,7 @@ def work_with_threads(queues: Sequence[str], slots: int, *, sole: bool) -> None:
 
 def work_with_processes(queues: Sequence[str], slots: int) -> None:
     """Work in a pool of processes until SIGTERM or SIGINT; needs a broker for its doorbell."""
-    from celery.signals import worker_process_init, worker_process_shutdown
+    from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
     from django.db import connections
 
     inside: list[WorkerProcess] = []
@@ -105,6 +105,8 @@ def work_with_processes(queues: Sequence[str], slots: int) -> None:
         for process in inside:
             process.stop(STOP_SECONDS)
 
+    # Without a receiver Celery would set up logging of its own over ours.
+    setup_logging.connect(lambda **_: None, weak=False)
     worker_process_init.connect(begin, weak=False)
     worker_process_shutdown.connect(end, weak=False)
     connections.close_all()
