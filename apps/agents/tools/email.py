@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Mapping
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -271,7 +272,7 @@ def _to_outbox(key: str, data: bytes) -> str:
     place = folder / f"{_file_key(key)}.eml"
     if place.exists():
         return place.name
-    partial = folder / f".{place.stem}.{os.getpid()}.part"
+    partial = folder / f".{place.stem}.{os.getpid()}-{threading.get_ident()}.part"
     try:
         _write_through(partial, data)
         partial.replace(place)

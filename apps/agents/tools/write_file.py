@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import unicodedata
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -180,7 +181,7 @@ def _write(root: int, parts: list[str], data: bytes, path: str) -> None:
             return
         if there is not None:
             raise _taken(path)
-        partial = f".{sha256(name.encode()).hexdigest()[:16]}.{os.getpid()}.part"
+        partial = f".{sha256(name.encode()).hexdigest()[:16]}.{os.getpid()}-{threading.get_ident()}.part"
         descriptor = os.open(
             partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=folder
         )
