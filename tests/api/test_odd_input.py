@@ -53,8 +53,9 @@ def test_odd_ids_are_not_found(odd: str, things: Things, alice: User, caller: Ca
 @pytest.mark.parametrize("query", QUERIES)
 def test_odd_queries_are_answered(query: str, things: Things, alice: User, caller: CallerOf) -> None:
     api = caller(alice)
-    for method, path, _ in operations(None):
-        if method == "GET" and path not in OPEN:
+    for method, path, operation in operations(None):
+        takes = any(p["in"] == "query" for p in operation.get("parameters", ()))
+        if method == "GET" and takes and path not in OPEN:
             refused_well(api.get(f"{things.fill(path)}?{query}"), (path, query))
 
 
