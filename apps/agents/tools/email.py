@@ -29,7 +29,8 @@ from mirrorneuron.config import config
 MAX_RECIPIENTS = 50
 MAX_BODY = 500_000
 _WIRE = SMTP_POLICY.clone(cte_type="7bit")  # fits every server, 8BITMIME or not
-_FILE = _WIRE.clone(linesep="\n")  # people open these files
+# People open and search these files, so they stay as plain as the format allows.
+_FILE = SMTP_POLICY.clone(cte_type="8bit", linesep="\n", max_line_length=998)
 _LOCAL = re.compile(r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*$")
 _LABEL = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")
 _SAFE_KEY = re.compile(r"^[A-Za-z0-9_-]{1,128}$")

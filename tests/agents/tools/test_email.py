@@ -77,6 +77,10 @@ class TestOutbox:
         )
         assert message.get_content() == "Öl – 5 €\n.\n..dots\n"
 
+    def test_a_person_can_read_the_file(self, data_folder: Path) -> None:
+        send(body="Öl für den Kai: " + "ein langer Satz " * 20)
+        assert "Öl für den Kai: " + "ein langer Satz " * 20 in (data_folder / "outbox/a1b2c3.eml").read_text()
+
     def test_hidden_recipients_are_named_in_the_file(self, data_folder: Path) -> None:
         result = send(bcc=["boss@quay.example"], cc="bob@quay.example")
         message = read(data_folder / "outbox/a1b2c3.eml")
