@@ -12,6 +12,7 @@ from apps.workspaces.models import ApiToken, User
 from mirrorneuron.base.errors import ConfigurationError, Forbidden, InvalidInput, NotFound
 from mirrorneuron.cli import COMMANDS, main
 from mirrorneuron.cli.frame import exit_code, settle_data, table
+from mirrorneuron.config import config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,12 +115,15 @@ class TestPeople:
         assert mn("token", "revoke", made["id"], MN_TOKEN=made["token"]).code == 0
         assert "revoked" in mn("token", "list", MN_TOKEN=made["token"]).err
 
+    @pytest.fixture(autouse=True)
+    def address(self, monkeypatch):
+        monkeypatch.setattr(config(), "base_url", "https://mn.example.com")
+
     def test_person_gets_a_link_and_a_role(self, mn, workspace):
         said = mn(
             "user", "add", "dora@example.com", "--workspace", workspace.slug, "--role", "operator", "--json",
-            MN_BASE_URL="https://mn.example.com",
         ).json  # fmt: skip
-        assert "/sign-in/" in said["sign_in"] and said["roles"] == ["operator"]
+        assert said["sign_in"].startswith("https://mn.example.com/sign-in/") and said["roles"] == ["operator"]
         assert User.objects.get(email="dora@example.com").memberships.get().workspace == workspace
 
     def test_first_person_of_a_new_workspace_owns_it(self, mn):
