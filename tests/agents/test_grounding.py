@@ -87,3 +87,11 @@ def test_a_value_that_does_not_fit_names_every_place() -> None:
     )
     assert not result.passed
     assert len(result.unsupported) == 2
+
+
+def test_a_day_before_its_month_and_a_table_row_are_not_cut() -> None:
+    text = "Der Vertrag endet am 30. Juni 2026. Das ist bald."
+    cut = [text[a:b] for a, b in sentences(text)]
+    assert cut == ["Der Vertrag endet am 30. Juni 2026.", "Das ist bald."]
+    rows = "date: 2026-01-04; account: Acme; note: Asked\ndate: 2026-02-20; account: Bell; note: Left"
+    assert len(sentences(rows)) == 2

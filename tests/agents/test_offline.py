@@ -113,6 +113,23 @@ def test_a_sentence_marked_as_internal_never_gets_into_a_draft() -> None:
     assert draft is not None and "confidential" not in draft.body()
 
 
+def test_a_table_row_about_somebody_else_is_never_used() -> None:
+    rows = (
+        "date: 2026-01-04; account: Fernhill Foods; note: Asked for a quote for forty ovens\n"
+        "date: 2026-02-20; account: Ganymede; note: Renewed their contract for two years"
+    )
+    it = Evidence.of("x", {"company": "Fernhill Foods"}, [("s", [{"name": "crm.csv", "text": rows}])])
+    draft = draft_email(it)
+    assert draft is not None and len(draft.points) == 1
+    assert "Ganymede" not in draft.body() + str(fill(QUOTES, it).value["summary"])
+
+
+def test_what_a_search_says_about_itself_is_no_evidence() -> None:
+    empty = {"query": "Fernhill Foods", "passages": [], "notes": ["No passage holds a word of the query."]}
+    it = Evidence.of("What does it want?", {"company": "Fernhill Foods"}, [("s", empty)])
+    assert fill(QUOTES, it).missing == ("summary", "passages")
+
+
 def test_text_that_talks_to_a_machine_is_not_quoted() -> None:
     trap = {
         "name": "n.txt",

@@ -59,6 +59,8 @@ _NUMBER = re.compile(
 )
 _VAGUE = frozenset(terms("date number amount value total email address count many much how"))
 DEFAULT_ITEMS = 5
+LEAST_SCORE = 0.2
+"""Of the best sentence's score; what fits less is not worth quoting."""
 MAX_DEPTH = 8
 
 
@@ -99,7 +101,7 @@ class Draft:
 def draft_email(evidence: Evidence, extra: str = "", count: int = 3) -> Draft | None:
     """An e-mail of fixed phrases and quoted sentences only, or None when there is nothing to quote."""
     ranked = [s for s in evidence.ranked(extra) if not s.is_internal and len(words(s.text)) <= 45]
-    chosen = _whole(ranked)[:count]
+    chosen = [s for s in _whole(ranked) if s.score >= LEAST_SCORE * ranked[0].score][:count]
     if not chosen:
         return None
     person = _person(evidence)
@@ -508,7 +510,7 @@ def _joined(ranked: Sequence[Sentence], most: int, longest: int | None, shortest
     if not ranked:
         return MISSING
     ranked = _whole(ranked)
-    floor = ranked[0].score * 0.2
+    floor = ranked[0].score * LEAST_SCORE
     chosen: list[Sentence] = []
     length = 0
     for sentence in ranked:

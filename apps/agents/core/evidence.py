@@ -11,11 +11,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from apps.runs.core.text import normal, sentences, terms, words
+from apps.runs.core.text import is_record, normal, sentences, terms, words
 
 QUOTE_NAMES = (
     "quote",
@@ -42,6 +42,8 @@ ENTITY_NAMES = (
     "vendor",
     "topic",
 )
+_ABOUT_A_SEARCH = frozenset({"query", "notes", "note", "documents", "searched"})
+_ABOUT_A_CALL = frozenset({"messages", "warnings", "hints"})
 _FILE_KEYS = {"id", "name", "sha256"}
 _STEERS = re.compile(
     r"\b(?:ignore|disregard|forget)\b.{0,40}\b(?:instruction|prompt|rule|above|previous)|\bsystem prompt\b|"
@@ -61,9 +63,16 @@ provide return describe text field fields sentence sentences word name source fi
 """
 _TASK_WORDS = frozenset(terms(_TASK_TEXT))
 """Words of the task, not of its subject: a prompt that says "quote the passages" is not after passages."""
+_GENERIC_TEXT = """
+inc ltd llc plc gmbh ag sa co corp company group holding holdings bank foods labs laboratories logistics
+software systems services solutions international global partners technologies technology industries consulting limited
+brothers sons and the dairy energy media health capital trading traders
+"""
+_GENERIC = frozenset(terms(_GENERIC_TEXT))
+"""Words many companies share in their names."""
 _AIMS = ("objective", "purpose", "goal", "aim", "question", "query", "subject", "feedback", "reason")
 MAX_TEXT = 400_000
-MAX_SENTENCES = 4_000
+MAX_SENTENCES = 2_000
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,9 @@ class Sentence:
     text: str
     passage: Passage
     terms: tuple[str, ...]
+    shape: float = 1.0
+    """Below one for what is no whole sentence; see `_shape`."""
+    is_record: bool = False
     score: float = 0.0
 
     @property
@@ -156,26 +168,53 @@ class Evidence:
 
     def ranked(self, extra: str = "", passages: Sequence[Passage] | None = None) -> list[Sentence]:
         """Sentences that fit the question, best first, no two alike. extra: more words to look for."""
-        pool = self.sentences if passages is None else tuple(_sentences(passages))
+        if passages is not None:
+            return self._rank(extra, tuple(_sentences(passages)))
+        if extra not in self._ranked:
+            self._ranked[extra] = self._rank(extra, self.sentences)
+        return self._ranked[extra]
+
+    @cached_property
+    def _ranked(self) -> dict[str, list[Sentence]]:
+        return {}
+
+    @cached_property
+    def _entity(self) -> frozenset[str]:
+        """What tells the entity from others: `Quillfeather` of "Quillfeather Logistics Ltd"."""
+        whole = frozenset(t for e in self.entities for t in terms(e))
+        return whole - _GENERIC or whole
+
+    @cached_property
+    def _about(self) -> frozenset[Passage]:
+        """Passages that name the entity."""
+        return frozenset(p for p in self.quotable if self._entity & set(terms(p.text)))
+
+    @cached_property
+    def _near(self) -> frozenset[str]:
+        """Documents that name the entity, in their text or as their name."""
+        named = {p.document for p in self.quotable if self._entity & set(terms(re.sub("_", " ", p.document)))}
+        return frozenset(d for d in {p.document for p in self._about} | named if d)
+
+    def _rank(self, extra: str, pool: Sequence[Sentence]) -> list[Sentence]:
         wanted = Counter(t for t in terms(self.question) if t not in _TASK_WORDS)
         for word in terms(extra):
             wanted[word] += 0 if word in _TASK_WORDS else 1
-        entity = {t for e in self.entities for t in terms(e)}
+        entity = self._entity
         for word in entity:
             wanted[word] = 1
         scored = _bm25(pool, wanted)
-        near = {
-            p.document for p in self.quotable if p.document and entity & set(terms(f"{p.document} {p.text}"))
-        }
+        best = max(scored, default=0.0)
         result = []
         for sentence, score in zip(pool, scored, strict=True):
-            if entity and near and sentence.passage.document not in near:
+            if entity and self._near and sentence.passage.document not in self._near:
                 score *= 0.3
             if entity & set(sentence.terms):
                 score *= 1.15
-            result.append(
-                Sentence(sentence.text, sentence.passage, sentence.terms, score * _shape(sentence.text))
-            )
+            elif self._near and sentence.is_record:
+                continue  # a table row that names somebody else
+            elif entity and sentence.passage in self._about:
+                score += 0.25 * best  # what stands beside the name is most likely about it
+            result.append(replace(sentence, score=score * sentence.shape))
         result.sort(key=lambda s: (-s.score, s.passage.order))
         return _distinct(result)
 
@@ -221,7 +260,12 @@ def _harvest(
             ]
             return
         beside = frozenset(str(k) for k in value)
+        if isinstance(value.get("passages"), (list, tuple)):
+            # What a search says about itself (its query, its notes) is no evidence for anything.
+            value = {k: v for k, v in value.items() if k not in _ABOUT_A_SEARCH}
         for key, part in value.items():
+            if key in _ABOUT_A_CALL:
+                continue
             if isinstance(part, (Mapping, list, tuple)):
                 if isinstance(part, (list, tuple)):
                     facts.append(Fact(str(key), part, f"{path}.{key}", beside))
@@ -249,7 +293,7 @@ def _sentences(passages: Sequence[Passage]) -> Iterator[Sentence]:
             text = passage.text[start:end]
             if not 3 <= len(words(text)) <= 70 or _STEERS.search(text):
                 continue
-            yield Sentence(text, passage, tuple(terms(text)))
+            yield Sentence(text, passage, tuple(terms(text)), _shape(text), is_record(text))
             count += 1
             if count >= MAX_SENTENCES:
                 return

@@ -34,6 +34,12 @@ _ABBREVIATION = re.compile(
 )
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+")
 _LINE_START = re.compile(r"[ \t]*(?:[-*•+–]\s+|#{1,6}\s+|\|\s?|>\s?|\(?\d{1,3}[.)]\s+)")
+_RECORD = re.compile(r"\s*[^:;\n]{1,40}: [^;\n]*; [^:;\n]{1,40}: ")
+_MONTH_NAMES = """
+January February March April May June July August September October November December
+Januar Februar März Mai Juni Juli Oktober Dezember Jänner janvier février mars avril juin juillet
+"""
+_MONTHS = tuple(_MONTH_NAMES.split())
 _SHORT_LINE = 55
 """A line this short that is followed by a capital is a line of its own (address, list), not a wrapped one."""
 
@@ -96,12 +102,21 @@ def sentences(text: str) -> list[tuple[int, int]]:
             if match.end() >= end:
                 break
             following = text[match.end() : end].lstrip()
-            if following[:1].islower() or _ABBREVIATION.search(text[max(at, match.end() - 12) : match.end()]):
+            if (
+                following[:1].islower()
+                or _is_day(text[at : match.end()], following)
+                or _ABBREVIATION.search(text[max(at, match.end() - 12) : match.end()])
+            ):
                 continue
             _add(text, at, match.end(), found)
             at = match.end()
         _add(text, at, end, found)
     return found
+
+
+def _is_day(before: str, following: str) -> bool:
+    """`30. Juni`: the point belongs to the number."""
+    return bool(re.search(r"\b\d{1,2}\.$", before)) and following.startswith(_MONTHS)
 
 
 def _add(text: str, start: int, end: int, found: list[tuple[int, int]]) -> None:
@@ -126,6 +141,8 @@ def _blocks(text: str) -> list[tuple[int, int]]:
             not bare
             or mark is not None
             or previous.lstrip().startswith(("#", "|"))
+            or is_record(line)
+            or is_record(previous)
             or (_ends_early(previous) and not bare[:1].islower())
         )
         if open_at is not None and breaks:
@@ -138,6 +155,11 @@ def _blocks(text: str) -> list[tuple[int, int]]:
     if open_at is not None:
         blocks.append((open_at, position))
     return blocks
+
+
+def is_record(text: str) -> bool:
+    """Whether a text is a table row written out: `account: Acme; note: Asked for a quote`."""
+    return bool(_RECORD.match(text))
 
 
 def _ends_early(line: str) -> bool:
