@@ -186,6 +186,7 @@ def test_events_follow_a_number(things: Things, api: Caller) -> None:
     assert [e["seq"] for e in every["items"]] == list(range(1, last + 1)) and every["next"] is None
     some = api.get(f"{path}?after=1&limit=2").json()
     assert [e["seq"] for e in some["items"]] == [2, 3] and some["next"] == "3"
+    assert api.get(f"{path}?cursor={some['next']}").json()["items"][0]["seq"] == 4
     assert api.get(f"{path}?after={last}").json() == {"items": [], "next": None}
     assert api.get(f"{path}?after=-1").status_code == 422
 

@@ -132,9 +132,10 @@ def list_events(
     run_id: str,
     after: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0,
     limit: Annotated[int, Field(ge=1, le=EVENTS_AT_MOST)] = 200,
+    cursor: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0,
 ) -> Any:
-    """`next` is the number to send as `after`; null when there is nothing more yet."""
-    run = selectors.run_for(principal(request), run_id)
+    """`next` is the number to send as `after` (or `cursor`); null when there is nothing more yet."""
+    run, after = selectors.run_for(principal(request), run_id), max(after, cursor)
     found = selectors.events_after(run, after, limit + 1)
     more, found = len(found) > limit, found[:limit]
     return {"items": [views.event_view(e) for e in found], "next": str(found[-1].seq) if more else None}
