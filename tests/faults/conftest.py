@@ -51,12 +51,17 @@ def server(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> Ite
         installation.close()
 
 
-@pytest.fixture(params=["laptop", "server"])
+@pytest.fixture(
+    params=[
+        pytest.param("laptop", marks=pytest.mark.xdist_group("laptop")),
+        pytest.param("server", marks=pytest.mark.xdist_group("server")),
+    ]
+)
 def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
-    """Both shapes, one after the other; every test leaves no process behind."""
+    """Both shapes, one after the other. A test finds and leaves no worker, or one that is well."""
     shape: Installation = request.getfixturevalue(request.param)
     yield shape
-    shape.stop_all()
+    shape.tidy()
 
 
 @pytest.fixture

@@ -62,7 +62,20 @@ def start(blueprint: str, inputs: dict[str, Any], key: str | None = None) -> dic
 
 @command
 def look(run: str) -> dict[str, Any]:
-    """Everything about a run that a test may assert."""
+    """Everything about a run that a test may assert, as of one `seq`."""
+    while True:
+        seen = _look(run)
+        if seen["seq"] == _seq(run):
+            return seen
+
+
+def _seq(run: str) -> int:
+    from apps.runs.models import Run
+
+    return Run.objects.values_list("seq", flat=True).get(id=run)
+
+
+def _look(run: str) -> dict[str, Any]:
     from apps.approvals.models import ApprovalRequest
     from apps.ledger.models import Effect, Entry, Evidence
     from apps.runs.models import Call, Run, Step
@@ -112,7 +125,7 @@ def look(run: str) -> dict[str, Any]:
             for request in ApprovalRequest.objects.filter(run_id=run).order_by("created_at")
         ],
         "entries": [
-            {"seq": e.seq, "kind": e.kind, "path": e.step_path, "data": e.data}
+            {"seq": e.seq, "at": e.at.isoformat(), "kind": e.kind, "path": e.step_path, "data": e.data}
             for e in Entry.objects.filter(run_id=run).order_by("seq")
         ],
         "model_calls": Call.objects.filter(step__run_id=run, kind="model").count(),

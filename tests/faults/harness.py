@@ -52,7 +52,7 @@ def environment(data: Path, **more: str) -> dict[str, str]:
     """A clean environment: nothing of the developer's own settings reaches the processes under test."""
     keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")}
     return keep | {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "DJANGO_SETTINGS_MODULE": "mirrorneuron.settings",
         "MN_DATA": str(data),
         "MN_SECRET_KEY": "only for fault tests " * 3,
@@ -66,6 +66,9 @@ def environment(data: Path, **more: str) -> dict[str, str]:
 
 class Process:
     """One process of ours, its output in a file."""
+
+    is_armed = False
+    """It will die, or lives by other settings; of no use to the next test."""
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
         self.log = log
@@ -170,6 +173,7 @@ class Installation(ABC):
         self.data.mkdir(parents=True)
         self.env = environment(self.data, **env)
         self.processes: list[Process] = []
+        self.started = 0
         self.driver = Driver(self.env, folder / "driver.log")
         self.driver.ask("prepare")
 
@@ -184,12 +188,31 @@ class Installation(ABC):
         counter = self.data / "scripted" / f"{name}.asked"
         return len(counter.read_text().splitlines()) if counter.exists() else 0
 
+    def ensure_worker(self) -> Process:
+        """A worker without anything special; the one of the test before if it is still there."""
+        return self.processes[0] if self.processes else self.start_worker()
+
+    def tidy(self) -> None:
+        """Keep one well worker for the next test, and nothing else."""
+        well = [p for p in self.processes if p.is_running and not p.is_armed]
+        for process in self.processes:
+            if process is not next(iter(well), None):
+                process.kill()
+        self.processes = well[:1]
+
+    def start_armed(self, crash_at: str) -> Process:
+        """One worker that will die at a named point, and no other."""
+        self.kill_all()
+        return self.start_worker(crash_at)
+
     def start_worker(self, crash_at: str = "", **env: str) -> Process:
         process = Process(
             self._command(),
             self.env | env | ({"MN_CRASH_AT": crash_at} if crash_at else {}),
-            self.folder / f"process-{len(self.processes) + 1}.log",
+            self.folder / f"process-{self.started}.log",
         )
+        self.started += 1
+        process.is_armed = bool(crash_at or env)
         self.processes.append(process)
         return process
 
@@ -233,7 +256,8 @@ class Installation(ABC):
         assert not violations, "\n".join(violations)
 
     def logs(self) -> str:
-        parts = [f"--- {p.name}\n" + p.read_text(errors="replace")[-3000:] for p in self.folder.glob("*.log")]
+        newest = sorted(self.folder.glob("*.log"), key=lambda p: p.stat().st_mtime)[-3:]
+        parts = [f"--- {p.name}\n" + p.read_text(errors="replace")[-3000:] for p in newest]
         return "\n".join(parts)
 
 
@@ -265,6 +289,7 @@ class Laptop(Installation):
     def restart_after_crash(self, process: Process) -> None:
         """The supervisor of `mn up` does it by itself."""
         assert process.is_running, f"The supervisor ended too:\n{process.tail()}"
+        process.is_armed = False
 
 
 class Server(Installation):
@@ -278,7 +303,8 @@ class Server(Installation):
         return [*MN, "worker", "--pool", "threads", "-c", "4"]
 
     def restart_after_crash(self, process: Process) -> None:
-        process.wait_exit()
+        code = process.wait_exit()
+        assert code == 137, f"It ended with {code} instead of dying at the point:\n{process.tail()}"
         self.processes.remove(process)
         process.kill()
         self.start_worker()
@@ -301,7 +327,12 @@ class Run:
         def ask() -> Any:
             seen.clear()
             seen.update(self.look())
-            return seen if condition(seen) else None
+            if condition(seen):
+                return seen
+            processes = self.installation.processes
+            if processes and not any(p.is_running for p in processes):
+                raise TooLate(f"No process is left to bring about: {what}")
+            return None
 
         try:
             return until(ask, what, seconds)

@@ -49,7 +49,7 @@ def http_tool(name: str, url: str, effect: str, *, probe: str = "", more: str = 
 
 
 def full(url: str, model: str) -> str:
-    """A model step, a keyed effect, a question, a second keyed effect, and pure steps around them."""
+    """A model step beside a pure one (so that a doorbell rings), an effect, a question, a second effect."""
     return _blueprint(
         "fault_full",
         "tools:\n"
@@ -59,6 +59,7 @@ def full(url: str, model: str) -> str:
         graph:
           nodes:
             - {id: begin, kind: transform, output: {reference: "{{ inputs.reference }}"}}
+            - {id: aside, kind: transform, output: {beside: true}}
             - id: think
               kind: agent
               agent: thinker
@@ -74,7 +75,9 @@ def full(url: str, model: str) -> str:
             - {id: finish, kind: transform, output: {said: "{{ steps.think.output.text }}"}}
           edges:
             - {from: begin, to: think}
+            - {from: begin, to: aside}
             - {from: think, to: charge}
+            - {from: aside, to: charge}
             - {from: charge, to: ask}
             - {from: ask.approved, to: pay}
             - {from: pay, to: finish}

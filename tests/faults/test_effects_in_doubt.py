@@ -23,10 +23,8 @@ def crashed_in_flight(
 ) -> Run:
     """A run whose worker died at a point of its only effect; a new worker runs."""
     before = len(installation.driver.ask("workers"))
-    process = installation.start_worker(crash_at=point)
+    process = installation.start_armed(point)
     run = installation.start(blueprint, reference=reference)
-    if installation.shape == "server":
-        assert process.wait_exit() == 137
     installation.restart_after_crash(process)
     until(lambda: len(installation.driver.ask("workers")) >= before + 2, "a second worker")
     return run
@@ -87,7 +85,7 @@ def test_an_ambiguous_answer_stands_in_doubt_and_is_not_repeated(
     name = "fault_opaque_answer"
     installation.driver.ask("import_blueprint", text=plans.one_effect(name, remote.url + path, "opaque"))
     remote.script(path, step, "ok")
-    installation.start_worker()
+    installation.ensure_worker()
 
     run = installation.start(name, reference=reference)
     state = run.until_step("charge", "in_doubt")
@@ -112,7 +110,7 @@ def test_a_keyed_effect_is_resent_with_the_same_key_and_executed_once(
     name = "fault_keyed_answer"
     installation.driver.ask("import_blueprint", text=plans.one_effect(name, remote.url + path, "keyed"))
     remote.script(path, step, "ok")
-    installation.start_worker()
+    installation.ensure_worker()
 
     run = installation.start(name, reference=reference)
 
@@ -132,7 +130,7 @@ def test_a_refused_resend_does_not_prove_that_the_first_send_did_nothing(
     name = "fault_keyed_refused"
     installation.driver.ask("import_blueprint", text=plans.one_effect(name, remote.url + path, "keyed"))
     remote.script(path, "execute_500", answer, "ok")
-    installation.start_worker()
+    installation.ensure_worker()
 
     run = installation.start(name, reference=reference)
     state = run.until(
@@ -163,13 +161,11 @@ def test_a_keyed_effect_asks_a_person_once_its_key_has_expired(
     installation.driver.ask("import_blueprint", text=text)
 
     before = len(installation.driver.ask("workers"))
-    process = installation.start_worker(crash_at="after_call")
+    process = installation.start_armed("after_call")
     run = installation.start(name, reference=reference)
     run.until(lambda s: remote.executions(path, reference=reference), "the call to be made")
     # The clock of the effect is turned, not waited for: two days pass while the step is without a worker.
     installation.driver.ask("age", effect=run.look()["effects"][0]["id"], seconds=2 * 86400)
-    if installation.shape == "server":
-        process.wait_exit()
     installation.restart_after_crash(process)
     until(lambda: len(installation.driver.ask("workers")) >= before + 2, "a second worker")
 
@@ -262,7 +258,7 @@ def test_a_refusal_that_did_nothing_is_retried_and_counts_as_a_failure(
     name = "fault_refused"
     installation.driver.ask("import_blueprint", text=plans.one_effect(name, remote.url + path, "opaque"))
     remote.script(path, "429:1", "ok")
-    installation.start_worker()
+    installation.ensure_worker()
 
     run = installation.start(name, reference=reference)
 

@@ -20,6 +20,7 @@ def reference() -> str:
     return f"order-{uuid.uuid4().hex[:8]}"
 
 
+@pytest.mark.xdist_group("server")
 def test_a_zombie_worker_may_not_write_and_the_key_protects_the_world(
     server: Server, remote: FakeRemote, reference: str
 ) -> None:
@@ -29,6 +30,7 @@ def test_a_zombie_worker_may_not_write_and_the_key_protects_the_world(
         text=plans.one_effect("fault_zombie", remote.url + path, "keyed", more="    timeout: 20s\n"),
     )
     remote.script(path, "late:1", "ok")
+    server.kill_all()
     try:
         zombie = server.start_worker(MN_LEASE_SECONDS="30")
         run = server.start("fault_zombie", reference=reference)
@@ -53,6 +55,7 @@ def test_a_zombie_worker_may_not_write_and_the_key_protects_the_world(
         server.kill_all()
 
 
+@pytest.mark.xdist_group("server")
 def test_a_zombies_late_answer_is_evidence_that_ends_the_doubt(
     server: Server, remote: FakeRemote, reference: str
 ) -> None:
@@ -62,6 +65,7 @@ def test_a_zombies_late_answer_is_evidence_that_ends_the_doubt(
         text=plans.one_effect("fault_late_evidence", remote.url + path, "opaque", more="    timeout: 20s\n"),
     )
     remote.script(path, "late:1", "ok")
+    server.kill_all()
     try:
         zombie = server.start_worker(MN_LEASE_SECONDS="30")
         run = server.start("fault_late_evidence", reference=reference)
@@ -93,9 +97,9 @@ def test_a_hundred_doorbells_are_as_good_as_one(
     installation.driver.ask(
         "import_blueprint", text=plans.one_effect("fault_bells", remote.url + path, "keyed")
     )
-    installation.start_worker()
+    installation.ensure_worker()
     if installation.shape == "server":
-        installation.start_worker()
+        installation.ensure_worker()
     run = installation.start("fault_bells", reference=reference)
     installation.driver.ask("ring", times=100)
 
@@ -104,11 +108,12 @@ def test_a_hundred_doorbells_are_as_good_as_one(
     assert_nothing_ran_twice(run, remote)
 
 
+@pytest.mark.xdist_group("server")
 def test_a_dead_broker_only_slows_things_down(server: Server, remote: FakeRemote, reference: str) -> None:
     path = "/keyed/broker"
     server.driver.ask("import_blueprint", text=plans.one_effect("fault_broker", remote.url + path, "keyed"))
     try:
-        process = server.start_worker()
+        process = server.ensure_worker()
         server.wait_ready(process)
         server.redis.kill()
         began = time.monotonic()
@@ -123,9 +128,11 @@ def test_a_dead_broker_only_slows_things_down(server: Server, remote: FakeRemote
         server.kill_all()
 
 
+@pytest.mark.xdist_group("server")
 def test_a_flushed_broker_loses_nothing(server: Server, remote: FakeRemote, reference: str) -> None:
     path = "/keyed/flushed"
     server.driver.ask("import_blueprint", text=plans.one_effect("fault_flushed", remote.url + path, "keyed"))
+    server.kill_all()
     try:
         run = server.start("fault_flushed", reference=reference)
         server.redis.flush()
@@ -142,7 +149,7 @@ def test_a_kill_while_a_question_is_open_keeps_the_question(
     installation: Installation, remote: FakeRemote, reference: str
 ) -> None:
     installation.driver.ask("import_blueprint", text=plans.question_only())
-    installation.start_worker()
+    installation.ensure_worker()
     run = installation.start("fault_question", reference=reference)
     request = run.until_request("ask")
 
@@ -159,7 +166,7 @@ def test_a_decision_made_while_nothing_runs_is_carried_out_later(
     installation: Installation, remote: FakeRemote, reference: str
 ) -> None:
     installation.driver.ask("import_blueprint", text=plans.question_only())
-    installation.start_worker()
+    installation.ensure_worker()
     run = installation.start("fault_question", reference=reference)
     run.until_request("ask")
     installation.kill_all()
@@ -176,7 +183,7 @@ def test_a_timer_that_came_due_while_nothing_ran_fires_after_the_start(
     installation: Installation, remote: FakeRemote, reference: str
 ) -> None:
     installation.driver.ask("import_blueprint", text=plans.timers())
-    installation.start_worker()
+    installation.ensure_worker()
     run = installation.start("fault_timer", reference=reference)
     run.until_step("pause", "waiting")
     installation.kill_all()
@@ -195,7 +202,7 @@ def test_a_polite_stop_lets_the_call_end_and_loses_nothing(
         text=plans.one_effect("fault_polite", remote.url + path, "opaque", more="    timeout: 10s\n"),
     )
     remote.script(path, "late:0.5", "ok")
-    installation.start_worker()
+    installation.ensure_worker()
     run = installation.start("fault_polite", reference=reference)
     until(lambda: remote.executions(path, reference=reference), "the call")
     installation.stop_all()
@@ -210,7 +217,7 @@ def test_a_paused_run_stays_paused_through_a_restart(
     installation: Installation, remote: FakeRemote, reference: str
 ) -> None:
     installation.driver.ask("import_blueprint", text=plans.question_only())
-    installation.start_worker()
+    installation.ensure_worker()
     run = installation.start("fault_question", reference=reference)
     run.until_request("ask")
     installation.driver.ask("control", run=run.id, action="pause")
@@ -229,10 +236,11 @@ def test_a_paused_run_stays_paused_through_a_restart(
 def test_many_runs_survive_random_kills(
     installation: Installation, remote: FakeRemote, reference: str
 ) -> None:
-    path = "/keyed/storm"
+    path = f"/keyed/storm/{reference}"
     installation.driver.ask(
         "import_blueprint", text=plans.one_effect("fault_storm", remote.url + path, "keyed")
     )
+    installation.kill_all()
     runs: list[Run] = []
     for round_ in range(3):
         process = installation.start_worker()
