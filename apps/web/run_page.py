@@ -50,6 +50,7 @@ class Row:
     reason: str
     look: words.Look
     bars: list[timeline.Bar] = field(default_factory=list)
+    word: str = ""
     tail: str = ""
     since: str = ""
     link: str = ""
@@ -114,8 +115,11 @@ class RunPage:
 
     @cached_property
     def titles(self) -> dict[str, str]:
+        """Title of every node with its values, as far as they are known by now."""
+        done = {s["node"]: {"output": s["output"], "status": s["status"]} for s in self.steps}
+        names = {"inputs": self.run.inputs, "steps": done}
         return {
-            node.id: _filled(node.title, self.run.inputs) or title_of(node.title, node.id)
+            node.id: _filled(node.title, names) or title_of(node.title, node.id)
             for node in self.document.graph.nodes
         }
 
@@ -167,6 +171,8 @@ class RunPage:
             status=status,
             reason=reason,
             look=words.look("step", status, reason),
+            word=words.WAITS_SHORT.get(reason if status == "waiting" else "", "")
+            or words.look("step", status).word,
             bars=bars,
             link=f"{self.address}?{urlencode({'step': path})}",
             selected=path == self.selected_path,
@@ -360,12 +366,12 @@ class RunPage:
         return {name: render_to_string(f"runs/_{name}.html", context) for name in names}
 
 
-def _filled(title: str, inputs: dict[str, Any]) -> str:
+def _filled(title: str, names: dict[str, Any]) -> str:
     """A title with its values; empty when it names something that is not there yet."""
     if "{{" not in title:
         return title
     try:
-        return str(expressions.render(title, {"inputs": inputs}))
+        return str(expressions.render(title, names))
     except expressions.ExpressionError:
         return ""
 

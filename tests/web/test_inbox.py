@@ -73,9 +73,7 @@ def test_edits_keep_their_types_and_only_changes_are_sent(
     assert step_of(question).output == question.final
 
 
-def test_what_a_person_takes_out_of_an_object_is_not_approved(
-    ask: Ask, browser: ClientOf, bob: User
-) -> None:
+def test_what_a_person_takes_out_of_an_object_is_not_approved(ask: Ask, browser: ClientOf, bob: User) -> None:
     question = ask(proposal={"content": {"keep": 1, "drop": 2, "change": 3}})
     fields = {"in.content": '{"keep": 1, "change": 4}'}
     decide(browser(bob), question, verb="approve", part="edit", **fields)

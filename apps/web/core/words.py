@@ -75,6 +75,15 @@ WAITING_FOR: dict[str, str] = {
     "child": "a sub-run",
     "slot": "a free slot",
 }
+WAITS_SHORT: dict[str, str] = {
+    "approval": "Needs a person",
+    "timer": "On a timer",
+    "retry": "Tries again soon",
+    "signal": "Awaits a signal",
+    "child": "In a sub-run",
+    "slot": "Awaits a slot",
+}
+"""The same where there is little room, beside the sign that says "waiting"."""
 KIND_WORDS: dict[str, str] = {
     "agent": "Agent",
     "extract": "Extract",
@@ -155,7 +164,7 @@ def event_words(kind: str, data: dict[str, Any]) -> str:
     fixed = EVENT_WORDS.get(kind)
     text = fixed or humanise(kind.replace(".", " "))
     extra = ""
-    for key in ("tool", "name", "model", "port", "verb", "reason", "message", "rule"):
+    for key in ("verb", "tool", "name", "model", "port", "reason", "message", "rule"):
         value = data.get(key)
         if isinstance(value, str) and value and (key, value) != ("port", "done"):
             value = value.replace("_", " ") if key in ("port", "verb", "reason") else value

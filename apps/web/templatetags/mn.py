@@ -139,9 +139,12 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 @register.simple_tag
-def value(found: Any) -> SafeString:
-    """A JSON value for reading: names and values, lists, paragraphs; bounded in depth and length."""
-    return _value(found, 0)
+def value(found: Any, fold: bool = True) -> SafeString:
+    """A JSON value for reading: names and values, tables, lists, paragraphs; bounded in depth and length.
+
+    fold: long lists of objects hide behind their count; not where a person must see everything.
+    """
+    return _value(found, 0, fold)
 
 
 @register.simple_tag
@@ -157,12 +160,14 @@ def peek(found: Any) -> str:
 
 PEEK = 140
 MOST = 40
+MOST_COLUMNS = 8
+SHORT = 60
 FOLDED = 2
 """A list of more objects than this is folded away behind its count."""
 LONGEST = 6_000
 
 
-def _value(found: Any, depth: int) -> SafeString:
+def _value(found: Any, depth: int, fold: bool) -> SafeString:
     if found is None:
         return mark_safe('<span class="nothing">nothing</span>')
     if isinstance(found, bool):
@@ -186,18 +191,56 @@ def _value(found: Any, depth: int) -> SafeString:
         rows = format_html_join(
             "",
             "<div><dt>{}</dt><dd>{}</dd></div>",
-            ((words.humanise(str(k)), _value(v, depth + 1)) for k, v in list(found.items())[:MOST]),
+            ((words.humanise(str(k)), _value(v, depth + 1, fold)) for k, v in list(found.items())[:MOST]),
         )
         return format_html('<dl class="pairs">{}{}</dl>', rows, _more(len(found), "div"))
     if isinstance(found, (list, tuple)):
         if not found:
             return mark_safe('<span class="nothing">none</span>')
-        rows = format_html_join("", "<li>{}</li>", ((_value(v, depth + 1),) for v in list(found)[:MOST]))
+        if _is_table(found):
+            return _table(found)
+        rows = format_html_join(
+            "", "<li>{}</li>", ((_value(v, depth + 1, fold),) for v in list(found)[:MOST])
+        )
         shown = format_html('<ul class="items">{}{}</ul>', rows, _more(len(found)))
-        if len(found) > FOLDED and isinstance(found[0], (dict, list)):
+        if fold and len(found) > FOLDED and isinstance(found[0], (dict, list)):
             return format_html("<details><summary>{} entries</summary>{}</details>", len(found), shown)
         return shown
     return format_html("{}", str(found))
+
+
+def _is_table(found: list[Any] | tuple[Any, ...]) -> bool:
+    """Objects with the same few short fields read best as rows."""
+    if not isinstance(found[0], dict) or not 1 < len(found[0]) <= MOST_COLUMNS:
+        return False
+    return all(
+        isinstance(row, dict)
+        and row.keys() == found[0].keys()
+        and all(
+            cell is None or (isinstance(cell, (str, int, float)) and len(str(cell)) <= SHORT)
+            for cell in row.values()
+        )
+        for row in found
+    )
+
+
+def _table(found: list[dict[str, Any]] | tuple[dict[str, Any], ...]) -> SafeString:
+    head = format_html_join("", '<th scope="col">{}</th>', ((words.humanise(str(k)),) for k in found[0]))
+    rows = format_html_join(
+        "",
+        "<tr>{}</tr>",
+        (
+            (format_html_join("", "<td>{}</td>", (("" if c is None else c,) for c in row.values())),)
+            for row in list(found)[:MOST]
+        ),
+    )
+    more = _more(len(found), "p")
+    return format_html(
+        '<div class="grid" tabindex="0"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>{}</div>',
+        head,
+        rows,
+        more,
+    )
 
 
 def _more(count: int, tag: str = "li") -> SafeString | str:

@@ -162,7 +162,7 @@ def _draft(card: dict[str, Any]) -> list[dict[str, Any]]:
 def _origins(labels: list[str]) -> str:
     """Where an argument came from, for a person: tools and models, not people."""
     tools = [words.humanise(one.removeprefix("tool:")).lower() for one in labels if one.startswith("tool:")]
-    return " and ".join(tools)
+    return ", ".join(tools)
 
 
 def _approve_words(question: ApprovalRequest) -> str:

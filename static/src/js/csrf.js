@@ -1,7 +1,6 @@
-// Every htmx request that changes something carries the token of the page's own cookie or form.
-function token() {
-  const field = document.querySelector("input[name=csrfmiddlewaretoken]");
-  return field ? field.value : "";
+// Every request that changes something carries the page's token, also from a form that a live fragment brought.
+export function token() {
+  return document.querySelector("meta[name=csrf-token]")?.content ?? "";
 }
 
 document.addEventListener("htmx:configRequest", (event) => {

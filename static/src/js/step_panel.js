@@ -1,16 +1,49 @@
-// The panel of the selected step follows its row: when the row's mark changes, the panel is asked for again.
-export function stepPanel(panel) {
+// The panel of the selected step follows its row: when the row's mark changes, the panel is asked for again. The
+// timeline and the picture always mark the step the panel shows, whoever drew them last.
+const WIDE = "(min-width: 72rem)";
+let watching = false;
+
+export function stepPanel() {
+  markCurrent();
+  if (watching) return;
+  watching = true;
   document.addEventListener("htmx:wsAfterMessage", () => {
-    const current = document.getElementById("step-panel");
-    if (!current || current.matches(":has(:focus-within), :focus-within")) return;
-    const row = document.querySelector(`.timeline-row[data-step-path="${CSS.escape(current.dataset.stepPath ?? "")}"]`);
-    const chosen = current.dataset.chosen === "yes";
-    const wanted = document.querySelector(".timeline[data-focus-path]")?.dataset.focusPath ?? "";
-    const stale = row && row.dataset.mark !== current.dataset.mark;
-    if (stale || (!chosen && wanted && wanted !== current.dataset.stepPath)) {
-      const address = new URL(location.href);
-      if (!chosen) address.searchParams.delete("step");
-      window.htmx.ajax("GET", address.href, { target: "#step-panel", swap: "outerHTML" });
-    }
+    markCurrent();
+    refresh();
   });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.target.id !== "step-panel") return;
+    markCurrent();
+    const chosen = event.detail.elt?.closest?.(".timeline-row");
+    if (chosen && !window.matchMedia(WIDE).matches) event.target.scrollIntoView();
+  });
+}
+
+function panel() {
+  return document.getElementById("step-panel");
+}
+
+function markCurrent() {
+  const path = panel()?.dataset.stepPath ?? "";
+  for (const row of document.querySelectorAll(".timeline-row")) {
+    if (row.dataset.stepPath === path) row.setAttribute("aria-current", "true");
+    else row.removeAttribute("aria-current");
+  }
+  for (const node of document.querySelectorAll("#run-picture .mn-node")) {
+    node.classList.toggle("mn-selected", node.dataset.stepPath === path);
+  }
+}
+
+function refresh() {
+  const current = panel();
+  if (!current || current.contains(document.activeElement)) return;
+  const row = document.querySelector(`.timeline-row[data-step-path="${CSS.escape(current.dataset.stepPath ?? "")}"]`);
+  const chosen = current.dataset.chosen === "yes";
+  const wanted = document.querySelector(".timeline[data-focus-path]")?.dataset.focusPath ?? "";
+  const stale = row && row.dataset.mark !== current.dataset.mark;
+  if (!stale && (chosen || !wanted || wanted === current.dataset.stepPath)) return;
+  const address = new URL(location.href);
+  address.hash = "";
+  if (!chosen) address.searchParams.delete("step");
+  window.htmx.ajax("GET", address.pathname + address.search, { target: "#step-panel", swap: "outerHTML" });
 }
