@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import warnings
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -151,6 +152,8 @@ STATIC_ROOT = _collected if _collected.is_dir() else None
 STATICFILES_DIRS = [BASE_DIR / "static" / "src"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
+# whitenoise hands files over as a plain iterator; under ASGI it is read in a thread, which is what we want.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
