@@ -20,6 +20,7 @@ from apps.agents.tools.base import ToolRun
 from apps.blueprints.core.document import Boundaries
 from apps.blueprints.core.tools import ToolSpec
 from apps.ledger.core.states import EffectClass
+from apps.runs.core.checks import grounded
 from apps.runs.core.text import sentences
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -126,6 +127,13 @@ def test_sentences_are_slices_in_order_that_lose_no_word(text: str) -> None:
         assert end <= start < stop
         assert text[start:stop] == text[start:stop].strip()
         end = stop
+
+
+@given(st.text(), st.lists(JSON, max_size=3))
+def test_the_grounding_check_judges_any_text(claim: str, sources: list[Any]) -> None:
+    result = grounded(claim, sources)
+    assert 0 <= result.score <= 1
+    assert result.passed == (bool(claim.strip()) and not result.unsupported)
 
 
 def test_a_response_survives_the_journal() -> None:

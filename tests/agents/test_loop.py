@@ -291,3 +291,14 @@ def test_a_model_picks_among_named_routes() -> None:
     it = FakeContext(doc, "ask", inputs={"word": "The program crashes with errors after installation."})
     outcome = route(it)
     assert isinstance(outcome, Done) and outcome.port == "technical"
+
+
+def test_a_simulated_run_asks_no_model_outside() -> None:
+    doc = document(
+        models={"m": {"use": "openai:some-model"}},
+        graph={"nodes": [{"id": "ask", "kind": "agent", "model": "m", "prompt": "Say {{ inputs.word }}"}]},
+    )
+    it = FakeContext(doc, "ask", inputs={"word": "the small word hello"}, simulate=True)
+    assert agent(it) == Done("the small word hello", labels=("user",))
+    it.commit()
+    assert it.world.calls["model", 0, 0].name == "offline:extractive"

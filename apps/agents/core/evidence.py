@@ -65,8 +65,8 @@ _TASK_WORDS = frozenset(terms(_TASK_TEXT))
 """Words of the task, not of its subject: a prompt that says "quote the passages" is not after passages."""
 _GENERIC_TEXT = """
 inc ltd llc plc gmbh ag sa co corp company group holding holdings bank foods labs laboratories logistics
-software systems services solutions international global partners technologies technology industries consulting limited
-brothers sons and the dairy energy media health capital trading traders
+software systems services solutions international global partners technologies technology industries
+consulting limited brothers sons and the dairy energy media health capital trading traders
 """
 _GENERIC = frozenset(terms(_GENERIC_TEXT))
 """Words many companies share in their names."""
