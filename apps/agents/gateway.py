@@ -31,8 +31,10 @@ from mirrorneuron.base.clock import now
 from mirrorneuron.base.errors import MirrorNeuronError
 from mirrorneuron.base.safejson import fingerprint, storable
 
-QUESTIONS_PER_TURN = 100_000
-"""Keeps the numbers of questions of different turns apart."""
+QUESTIONS_PER_TURN = 16
+"""Keeps the numbers of questions of different turns apart; no answer may hold more tool calls."""
+DUPLICATE_QUESTIONS = 1000
+"""Where the effect ledger's own questions about duplicates begin."""
 
 
 def call_tool(
@@ -220,7 +222,8 @@ def _seconds(context: Context, spec: ToolSpec) -> float:
 def _decided(place: _Place, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments as a person decided them, when this call was asked about. Raises Rejected."""
     decision = (place.context.memo or {}).get("decision") or {}
-    about_this = decision.get("tool") == place.tool and decision.get("ordinal") == place.question_number
+    asked = (place.question_number, DUPLICATE_QUESTIONS + place.ordinal)
+    about_this = decision.get("tool") == place.tool and decision.get("ordinal") in asked
     if not about_this:
         return arguments
     if decision.get("verb") == "approve":

@@ -42,7 +42,7 @@ from mirrorneuron.base.clock import now
 from mirrorneuron.base.safejson import fingerprint
 
 MAX_REPAIRS = 2
-MAX_USES = 16
+MAX_USES = gateway.QUESTIONS_PER_TURN
 """Tool calls in one answer; more are a model gone wrong."""
 MAX_REFUSALS = 3
 """After so many refusals in one step nobody expects the next call to be better."""
