@@ -345,7 +345,8 @@ class _Loop:
         problems = schema_problems(value, self.work.schema) if self.work.schema is not None else []
         if self.work.schema is None and not value:
             problems = ["it is empty"]
-        return value, [*([answer.note] if answer.note and problems else []), *problems]
+        # What the provider says about its answer says more than what the schema makes of it.
+        return value, [answer.note] if answer.note and problems else problems
 
     def _repair(self, turn: int, answer: ModelResponse | MalformedAnswer, problems: list[str]) -> None:
         """Ask again, saying what is wrong; after two of these, or where asking again is of no use, fail."""
