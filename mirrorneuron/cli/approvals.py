@@ -10,8 +10,8 @@ import click
 from apps.approvals import selectors, services, views
 from apps.approvals.core.states import Verb
 from mirrorneuron.cli.actor import acting
-from mirrorneuron.cli.frame import Group, emit, read_text, say, table
-from mirrorneuron.cli.waiting import worker_elsewhere
+from mirrorneuron.cli.frame import Group, emit, read_text, table
+from mirrorneuron.cli.waiting import go_on
 
 
 @click.group(cls=Group)
@@ -138,8 +138,8 @@ def _decide(
     )
     view = views.request_view(request)
     emit(view, f"{request.title!r} is {str(view['state']).replace('_', ' ')}.")
-    if not request.is_pending and not worker_elsewhere():
-        say(f"No worker is running; `mn up` starts one, or `mn runs wait {request.run_id}` works it here.")
+    if not request.is_pending:
+        go_on(request.run_id)
 
 
 def _edits(edit_file: str) -> Any:

@@ -9,6 +9,7 @@ from apps.runs import selectors, services
 from apps.runs.views import effect_view
 from mirrorneuron.cli.actor import acting
 from mirrorneuron.cli.frame import Group, emit, table
+from mirrorneuron.cli.waiting import go_on
 
 
 @click.group(cls=Group)
@@ -51,3 +52,4 @@ def resolve(id: str, outcome: str, reason: str, reference: str) -> None:
     """Say what became of an effect in doubt; its step goes on from there."""
     effect = services.resolve_effect(acting(), id, outcome=outcome, reason=reason, reference=reference)
     emit(effect_view(effect), f"Effect {effect.id} ({effect.tool}) is {effect.state}.")
+    go_on(effect.run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from django.conf import settings
 
 from apps.blueprints import selectors as blueprints
 from apps.blueprints import services as blueprint_services
@@ -17,6 +18,7 @@ from mirrorneuron.cli.frame import Command, as_json, emit, read_text, say
 from mirrorneuron.cli.inputs import gather
 from mirrorneuron.cli.timeline import end_of, line_of
 from mirrorneuron.cli.waiting import code_of, wait_for, worker_elsewhere
+from mirrorneuron.config import config
 
 
 @click.command(cls=Command)
@@ -82,6 +84,9 @@ def version_of(principal: Principal, what: str) -> Version:
         return blueprint_services.store_unpublished(principal, read_text("", str(path)))
     if "/" in what or path.suffix in (".yaml", ".yml", ".json"):
         raise click.UsageError(f"There is no file {what}.")
+    if config().is_sqlite:
+        # On a laptop this may be the first command ever, before any `mn up` has looked at the gallery.
+        blueprint_services.sync_gallery(settings.GALLERY_DIR)
     return blueprint_services.version_for_run(principal, what)
 
 

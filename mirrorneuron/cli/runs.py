@@ -15,7 +15,7 @@ from mirrorneuron.base.clock import now
 from mirrorneuron.cli.actor import acting
 from mirrorneuron.cli.frame import Group, as_json, emit, table
 from mirrorneuron.cli.timeline import end_of, explanation, line_of
-from mirrorneuron.cli.waiting import code_of, wait_for
+from mirrorneuron.cli.waiting import code_of, go_on, wait_for
 
 
 @click.group(cls=Group)
@@ -131,6 +131,8 @@ def pause(id: str, reason: str, preview: bool) -> None:
 def resume(id: str, preview: bool) -> None:
     """Let a paused run go on."""
     _act("resumed", services.resume_run(acting(), id, preview=preview), preview)
+    if not preview:
+        go_on(id)
 
 
 def _act(done: str, consequences: dict[str, Any], preview: bool) -> None:

@@ -17,7 +17,7 @@ from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus
 from apps.runs.models import Run, Step
 from apps.runs.worker import WorkerProcess
 from mirrorneuron import datalock
-from mirrorneuron.cli.frame import FAILED, OK, REFUSED, WAITING
+from mirrorneuron.cli.frame import FAILED, OK, REFUSED, WAITING, say
 from mirrorneuron.config import config
 
 LOOK_SECONDS = 0.1
@@ -40,6 +40,24 @@ def wait_for(run: Run, on_event: Callable[[Entry], None] | None = None) -> Run:
             if rests(run) and (on_event is None or seen >= run.seq):
                 return run
             time.sleep(LOOK_SECONDS)
+
+
+def go_on(run_id: Any) -> None:
+    """Let a run that a person has just moved go on: by the worker there is, else here (on a laptop).
+
+    Says so on standard error; returns when the run has ended or needs a person again.
+    """
+    if worker_elsewhere():
+        return
+    if not config().is_sqlite:
+        say("No worker is running; start one with `mn worker`.")
+        return
+    run = Run.objects.select_related("version").get(id=run_id)
+    if run.status == RunStatus.PAUSED or run.status in RUN_ENDED:
+        return
+    say("No worker is running, so this command works the run itself.")
+    run = wait_for(run)
+    say(f"{run.status}: {selectors.explain(run)['why']}")
 
 
 def rests(run: Run) -> bool:
