@@ -303,6 +303,7 @@ def _write_through(path: Path, data: bytes) -> None:
 def describe(arguments: Mapping[str, Any]) -> str:
     names = [a for f in ("to", "cc", "bcc") for a in addresses_of(arguments.get(f), f)]
     who = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    who = who or "whom you name in `to`"
     if config().smtp_url:
         return f"One e-mail will be sent to {who}. It cannot be recalled."
     return f"One e-mail to {who} will be written to the outbox folder. It cannot be recalled."
