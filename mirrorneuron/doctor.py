@@ -50,7 +50,7 @@ def examine() -> dict[str, Any]:
     still = still_runs() if usable else []
     if usable and not findings:
         checks.append(
-            Result("promises", "ok", "I1 to I4, I6 and I7 hold for every run (I5 counts slots; there are none)")
+            Result("promises", "ok", "I1 to I4, I6 and I7 hold for every run (I5 is about slots: none)")
         )
     return {
         "ok": all(c.level != "fail" for c in checks) and not findings,
