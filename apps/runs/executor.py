@@ -167,7 +167,6 @@ def _apply(context: StepContext, tx: RunTransaction, outcome: Outcome | StepErro
                      "message": f"The output has {size:,} bytes; {LIMITS.max_output_bytes:,} are the most."},
                 )  # fmt: skip
                 return
-            tx.names.know(path, outcome.output)
             t.succeed(path, outcome.output, outcome.port, outcome.labels)
         case Wait():
             t.wait(path, outcome.reason, outcome.due_at, outcome.memo)

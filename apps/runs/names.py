@@ -29,9 +29,6 @@ class Names:
         """Remember an output that is about to be, or has been, stored."""
         self._outputs[path] = output
 
-    def forget(self) -> None:
-        self._outputs.clear()
-
     def for_references(self, references: Iterable[str], **extra: Any) -> dict[str, Any]:
         """Exactly the names these dotted references need."""
         wanted, needs_effects = set(), False
@@ -49,14 +46,14 @@ class Names:
     def _build(self, nodes: set[str], effects: bool, extra: dict[str, Any]) -> dict[str, Any]:
         state = self.state
         assert state is not None
-        ended = {node: state.latest_ended(node) for node in nodes}
-        missing = [s.path for s in ended.values() if s and s.path not in self._outputs]
+        ended = state.all_latest_ended()
+        missing = [s.path for n, s in ended.items() if n in nodes and s.path not in self._outputs]
         if missing:
             rows = Step.objects.filter(run_id=state.id, path__in=missing).values_list("path", "output")
             self._outputs.update(dict(rows))
         steps: dict[str, Any] = {}
         for node in self.plan.nodes:
-            step = ended.get(node) or (None if node in nodes else state.latest_ended(node))
+            step = ended.get(node)
             if step is None:
                 steps[node] = {"output": None, "status": "blocked", "attempts": 0}
             else:

@@ -81,7 +81,6 @@ class RunTransaction:
 
     def complete_step(self, path: str, output: Any, port: str = "", labels: tuple[str, ...] = ()) -> None:
         """A waiting step got its answer and is done; what follows becomes ready in this transaction."""
-        self.names.know(path, output)
         self.transition.succeed(path, output, port, labels)
 
     def fail_step(self, path: str, error: dict[str, Any]) -> None:
@@ -223,8 +222,9 @@ def open_transaction(run: Run, state: RunState, names: Names | None = None) -> R
     names = names or Names(run, plan)
     names.state = state
     transition = Transition(
-        plan=plan, state=state, now=now(), evaluate=names.evaluate_for_decision, jitter=random.random()
-    )
+        plan=plan, state=state, now=now(), evaluate=names.evaluate_for_decision, jitter=random.random(),
+        learn=names.know,
+    )  # fmt: skip
     return RunTransaction(run=run, state=state, transition=transition, names=names)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
@@ -29,6 +32,12 @@ def document(nodes, edges, **contract):
     )
 
 
+def _evaluate(expression, names):
+    if expression == "broken":
+        raise ValueError("broken cannot be evaluated")
+    return {"yes": True, "no": False}[expression]
+
+
 class Engine:
     """Applies transitions to one state, as the shell does, without a database."""
 
@@ -41,9 +50,7 @@ class Engine:
 
     def do(self, change):
         self.at += timedelta(seconds=1)
-        t = Transition(
-            plan=self.plan, state=self.state, now=self.at, evaluate=lambda e, n: {"yes": True, "no": False}[e]
-        )
+        t = Transition(plan=self.plan, state=self.state, now=self.at, evaluate=_evaluate)
         change(t)
         t.settle()
         self.kinds += [e.kind for e in t.entries]
@@ -296,6 +303,108 @@ def test_cancel_waits_for_an_effect_in_doubt():
     assert e.state.status is RunStatus.CANCELLED
 
 
+def test_a_cancelled_pause_is_over_so_that_doubts_are_looked_into():
+    e = Engine(document([t("a")], []))
+    e.claim("a")
+    e.do(lambda x: x.doubt("a", AT, {}))
+    e.do(lambda x: x.pause())
+    e.do(lambda x: x.cancel())
+    assert not e.state.pause_requested
+    e.do(lambda x: x.wake("a"))
+    assert e.do(lambda x: None).may_claim("a")
+
+
+def test_a_condition_that_cannot_be_evaluated_fails_its_own_step_not_the_one_before():
+    e = Engine(document([t("a"), t("b", when="broken")], [{"from": "a", "to": "b"}]))
+    e.succeed("a")
+    assert (e.status("a"), e.status("b")) == ("succeeded", "failed")
+    assert e.state.error["code"] == "bad_expression"
+
+
+def test_a_skipped_branch_may_be_a_thousand_nodes_long():
+    ids = [f"n{i}" for i in range(1000)]
+    router = {"id": "r", "kind": "router", "routes": [{"name": "left", "when": "yes"}]}
+    edges = [{"from": "r.left", "to": "n0"}] + [{"from": a, "to": b} for a, b in pairwise(ids)]
+    e = Engine(document([router, *(t(i) for i in ids)], edges))
+    e.succeed("r", "else")
+    assert e.state.status is RunStatus.SUCCEEDED
+    assert e.status("n999") == "skipped"
+
+
+EARLY = document(
+    [t("a"), t("x"), t("y"), {"id": "j", "kind": "aggregator", "join": "any"}],
+    [{"from": "a", "to": "j"}, {"from": "x", "to": "y"}, {"from": "y", "to": "j"}],
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.try_again_or_fail("x", {"code": "x"}, permanent=True, retry_after=None),
+        lambda x: x.try_again_or_fail("x", {"code": "x"}, permanent=False, retry_after=None),
+        lambda x: x.wait("x", "approval", None, None),
+        lambda x: x.lose("x", "gone"),
+        lambda x: x.hand_back("x"),
+    ],
+    ids=["fails", "would be tried again", "would ask", "is lost", "is handed back"],
+)
+def test_what_becomes_of_a_loser_does_not_touch_the_run(change):
+    e = Engine(EARLY)
+    e.claim("x")
+    e.succeed("a")
+    e.succeed("j")
+    assert e.state.status is RunStatus.RUNNING, "x is still in flight"
+    e.do(change)
+    assert e.state.status is RunStatus.SUCCEEDED
+
+
+def test_a_value_is_the_same_before_and_after_it_was_stored():
+    seen = {}
+    plan = compile_plan(document([t("a")], []))
+    state = RunState(id=uuid4(), workspace_id=uuid4(), status=RunStatus.QUEUED, seq=0)
+    x = Transition(plan=plan, state=state, now=AT, evaluate=lambda e, n: True, learn=seen.__setitem__)
+    x.start()
+    x.claim("a", BOOT, 60)
+    x.succeed("a", {"when": AT, "odd": float("nan"), "pair": (1, 2)})
+    assert seen["a"] == x.updates["a"]["output"] == {"when": AT.isoformat(), "odd": "NaN", "pair": [1, 2]}
+
+
+def test_a_step_that_fails_after_all_has_no_output_to_go_on_with():
+    seen = {}
+    plan = compile_plan(document([t("a"), t("b")], [{"from": "a", "to": "b", "when": "broken"}]))
+    state = RunState(id=uuid4(), workspace_id=uuid4(), status=RunStatus.QUEUED, seq=0)
+    x = Transition(plan=plan, state=state, now=AT, evaluate=_no, learn=seen.__setitem__)
+    x.start()
+    x.claim("a", BOOT, 60)
+    x.succeed("a", 1)
+    assert (state.steps["a"].status, seen["a"]) == (StepStatus.FAILED, None)
+
+
+def _no(expression, names):
+    raise ValueError(f"{expression} cannot be evaluated")
+
+
+def test_a_graph_of_300_nodes_costs_a_few_milliseconds_per_step():
+    ids = [f"n{i}" for i in range(300)]
+    nodes = [t(i) if n % 60 != 59 else {"id": i, "kind": "check"} for n, i in enumerate(ids)]
+    edges = [
+        {"from": a + (".pass" if n % 60 == 59 else ""), "to": b} for n, (a, b) in enumerate(pairwise(ids))
+    ]
+    edges += [{"from": f"n{n}.fail", "to": f"n{n - 50}", "max_rounds": 3} for n in range(59, 300, 60)]
+    e = Engine(document(nodes, edges))
+    took = []
+    for i in ids:
+        e.claim(i)
+        e.state = e.state.copy()
+        began = time.perf_counter()
+        e.state.copy()
+        e.do(lambda x, i=i: x.succeed(i, 1))
+        took.append(time.perf_counter() - began)
+    assert e.state.status is RunStatus.SUCCEEDED
+    assert statistics.median(took) < 0.01
+    assert took[-1] < 0.05, "the last decision looks at every node"
+
+
 def test_what_the_table_does_not_list_cannot_happen():
     e = Engine(document([t("a")], []))
     with pytest.raises(IllegalMove):
@@ -316,7 +425,7 @@ def graphs(draw):
             if node["join"] == "n_of_m":
                 node["n"] = draw(st.integers(1, 2))
         if draw(st.integers(0, 5)) == 0:
-            node["when"] = draw(st.sampled_from(["yes", "no"]))
+            node["when"] = draw(st.sampled_from(["yes", "no", "broken"]))
         nodes.append(node)
         for j in range(i):
             if draw(st.integers(0, 2)) == 0:

@@ -51,6 +51,8 @@ class Decision:
     now: datetime
     evaluate: Evaluate
     jitter: float = 0.5
+    learn: Callable[[str, Any], None] = lambda path, output: None
+    """Told each output as it will be stored, before anything that follows is evaluated."""
     updates: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changed columns by step path."""
     expected: dict[str, tuple[StepStatus, int]] = field(default_factory=dict)
@@ -114,4 +116,6 @@ class Decision:
         self._expect(step)
         for name, value in fields.items():
             setattr(step, name, value)
+        if "taken" in fields:
+            self.state.edges_taken()
         self.updates.setdefault(step.path, {}).update(fields)

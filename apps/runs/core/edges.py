@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass, field
 from typing import Any
 
 from apps.blueprints.core.document import Node
@@ -12,8 +13,12 @@ from apps.runs.core.state import StepState
 from apps.runs.core.states import StepStatus
 
 
+@dataclass
 class Following(Decision):
     """Edges end as `taken` or `dead`; a node starts when its in-edges have ended (ENGINE rules 17, 18)."""
+
+    _changed: list[str] | None = field(default=None, repr=False)
+    """Nodes whose in-edges have changed and that were not looked at yet; None while nobody looks."""
 
     @abstractmethod
     def fail(self, path: str, error: dict[str, Any], **fields: Any) -> None: ...
@@ -63,7 +68,22 @@ class Following(Decision):
         return "taken" if edge.index in source.taken else "dead"
 
     def _consider(self, node_id: str) -> None:
-        """Start, skip or leave a node whose in-edges have changed."""
+        """Look at a node whose in-edges have changed, and at all that this changes in turn.
+
+        A list and not recursion: a branch that is skipped may be hundreds of nodes long.
+        """
+        if self._changed is not None:
+            self._changed.append(node_id)
+            return
+        self._changed = [node_id]
+        try:
+            for changed in self._changed:
+                self._decide(changed)
+        finally:
+            self._changed = None
+
+    def _decide(self, node_id: str) -> None:
+        """Start, skip or leave a node."""
         if self.state.is_failing or self.state.current(self.plan, node_id) is not None:
             return
         node = self.plan.nodes[node_id]
@@ -107,6 +127,8 @@ class Following(Decision):
 
     def _activate(self, node_id: str, *, skip: bool = False, memo: dict[str, Any] | None = None) -> None:
         """Insert a node's step in its current round: ready, or skipped and passed on."""
+        if self._is_stopping:
+            return  # Something before it in this very decision has failed the run.
         node = self.plan.nodes[node_id]
         round = self.state.round_of(self.plan, node_id)
         step = StepState(
@@ -128,6 +150,7 @@ class Following(Decision):
             step.status = StepStatus.SKIPPED
             step.reason = "condition" if node.when else "not_taken"
             self.updates[step.path].update(ended_at=self.now)
+            self.learn(step.path, None)
             self.entry("step.skipped", step, {"reason": step.reason})
             self._after(step, node)
         else:
@@ -140,6 +163,14 @@ class Following(Decision):
                 self._activate_cancelled(node_id)
             elif step.status in (StepStatus.READY, StepStatus.WAITING):
                 self._cancel(step, "join_settled")
+
+    def _is_pointless(self, step: StepState) -> bool:
+        """Whether all its ways lead into a join that has settled without it (ENGINE rule 17)."""
+        return any(
+            step.node_id in self.plan.losers(join)
+            and (path_of(join, step.round) in self.state.steps or self.state.current(self.plan, join))
+            for join in self.plan.early_joins
+        )
 
     def _activate_cancelled(self, node_id: str) -> None:
         round = self.state.round_of(self.plan, node_id)

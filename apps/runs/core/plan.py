@@ -78,6 +78,10 @@ class Plan:
             for e in self.back_edges
         }
         """For each back edge the nodes it repeats: all between its target and its source."""
+        self.early_joins: tuple[str, ...] = tuple(
+            n.id for n in self.nodes.values() if n.kind == "aggregator" and n.join in EARLY_JOINS
+        )
+        self._losers: dict[str, frozenset[str]] = {}
 
     @cached_property
     def roots(self) -> tuple[str, ...]:
@@ -101,6 +105,11 @@ class Plan:
 
     def losers(self, join: str) -> frozenset[str]:
         """Nodes all of whose ways forward lead into `join`: of no use once it has settled."""
+        if join not in self._losers:
+            self._losers[join] = self._find_losers(join)
+        return self._losers[join]
+
+    def _find_losers(self, join: str) -> frozenset[str]:
         useful: set[str] = set()
         before: dict[str, list[str]] = {n: [] for n in self.order}
         for source, targets in self._forward.items():
@@ -113,7 +122,7 @@ class Plan:
                 continue
             useful.add(node)
             ends.extend(before[node])
-        upstream = {n for n in self.order if join in _reach(self._forward, n)} - {join}
+        upstream = _reach({n: set(b) for n, b in before.items()}, join) - {join}
         return frozenset(upstream - useful)
 
 

@@ -62,10 +62,12 @@ class RunState:
     cost_unknown: bool = False
     started_at: datetime | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
+    _rounds: dict[str, int] | None = field(default=None, repr=False, compare=False)
+    """Rounds by node, counted once until the next edge is taken; nodes outside every loop are left out."""
 
     def copy(self) -> RunState:
         """A state to decide on; the original stays true if the decision is not stored."""
-        return replace(self, steps={path: copy(step) for path, step in self.steps.items()})
+        return replace(self, steps={path: copy(step) for path, step in self.steps.items()}, _rounds=None)
 
     @property
     def is_failing(self) -> bool:
@@ -77,7 +79,18 @@ class RunState:
 
     def round_of(self, plan: Plan, node: str) -> int:
         """The round a node is in: one more than the back edges taken around it (ENGINE rule 18)."""
-        return 1 + sum(self.takes(e.index) for e in plan.back_edges if node in plan.body[e.index])
+        if not plan.back_edges:
+            return 1
+        if self._rounds is None:
+            self._rounds = {}
+            for edge in plan.back_edges:
+                for member in plan.body[edge.index] if (takes := self.takes(edge.index)) else ():
+                    self._rounds[member] = self._rounds.get(member, 1) + takes
+        return self._rounds.get(node, 1)
+
+    def edges_taken(self) -> None:
+        """A step ended by edges: rounds have to be counted again."""
+        self._rounds = None
 
     def current(self, plan: Plan, node: str) -> StepState | None:
         """The node's step in its current round; None while blocked."""
@@ -85,5 +98,12 @@ class RunState:
 
     def latest_ended(self, node: str) -> StepState | None:
         """What `steps.<node>` means in an expression: the latest finished round."""
-        ended = [s for s in self.steps.values() if s.node_id == node and s.has_ended]
-        return max(ended, key=lambda s: s.round, default=None)
+        return self.all_latest_ended().get(node)
+
+    def all_latest_ended(self) -> dict[str, StepState]:
+        """`latest_ended` of every node that has one, in one pass."""
+        latest: dict[str, StepState] = {}
+        for step in self.steps.values():
+            if step.has_ended and (step.node_id not in latest or latest[step.node_id].round < step.round):
+                latest[step.node_id] = step
+        return latest

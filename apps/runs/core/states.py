@@ -11,6 +11,7 @@ step
   blocked    → ready | skipped | cancelled                   (no row is stored while blocked)
   ready      → running                                       claim: fence + 1, deadline set
   ready      → cancelled | skipped
+  ready      → failed                                its own condition cannot be evaluated
   running    → succeeded | failed                            by its fence holder
   running    → waiting                                       timer, retry, signal, approval
   running    → in_doubt                                      an effect's outcome is unknown
@@ -78,7 +79,7 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
 }
 STEP_MOVES: dict[StepStatus, frozenset[StepStatus]] = {
     _S.BLOCKED: frozenset({_S.READY, _S.SKIPPED, _S.CANCELLED}),
-    _S.READY: frozenset({_S.RUNNING, _S.CANCELLED, _S.SKIPPED}),
+    _S.READY: frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),
     _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.WAITING, _S.IN_DOUBT, _S.READY, _S.CANCELLED}),
     _S.WAITING: frozenset({_S.READY, _S.RUNNING, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),
     _S.IN_DOUBT: frozenset({_S.READY, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),

@@ -21,6 +21,7 @@ from apps.runs.core.limits import LIMITS
 from apps.runs.core.retry import next_retry, retry_policy
 from apps.runs.core.state import StepState
 from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus, WaitReason
+from mirrorneuron.base.safejson import storable
 
 __all__ = ["RESOLVING", "ArchivedAttempt", "IllegalMove", "NewEntry", "Transition"]
 
@@ -75,6 +76,7 @@ class Transition(Following):
         """The step is done and leaves by `port`; its edges end and what follows starts."""
         step = self.state.steps[path]
         node = self.plan.nodes[step.node_id]
+        output = storable(output)  # What follows must see the same value as after a restart.
         port = port or main_port(node)
         if node.kind == "check" and port == "fail" and not self._has_edge(node, port):
             self.fail(
@@ -115,6 +117,7 @@ class Transition(Following):
             **fields,
         )
         self.updates[path].update(output=output, ended_at=self.now, error=None)
+        self.learn(path, output)
         self.entry("step.succeeded", step, {"port": port})
         self._after(step, node)
 
@@ -132,8 +135,9 @@ class Transition(Following):
             reason="", due_at=None, deadline_at=None, worker=None,
         )  # fmt: skip
         self.updates[path].update(error=error, ended_at=self.now, **fields)
+        self.learn(path, fields.get("output"))
         self.entry("step.failed", step, {"error": error})
-        tolerated = any(e.catches_failure for e in self.plan.outgoing[node.id])
+        tolerated = any(e.catches_failure for e in self.plan.outgoing[node.id]) or self._is_pointless(step)
         if caught or tolerated:
             self._after(step, node)
         elif not self._is_stopping:
@@ -149,7 +153,7 @@ class Transition(Following):
         policy = retry_policy(self.plan.nodes[step.node_id], self.plan.document)
         due = (
             None
-            if permanent or self._is_stopping
+            if permanent or self._is_stopping or self._is_pointless(step)
             else next_retry(policy, failures, self.now, self.jitter, retry_after)
         )
         if due and self.state.retries_used >= contract.recovery_policy.run_retry_budget:
@@ -178,12 +182,14 @@ class Transition(Following):
         self.entry(
             "step.waiting", step, {"reason": reason, **({"until": due_at.isoformat()} if due_at else {})}
         )
-        if self._is_stopping:
-            self._cancel(step, self._why_stopping)
+        self._cancel_if_unwanted(step)
 
-    @property
-    def _why_stopping(self) -> str:
-        return "run_failed" if self.state.is_failing else "run_cancelled"
+    def _cancel_if_unwanted(self, step: StepState) -> None:
+        """A step that stands still goes on only if its run does and something still waits for it."""
+        if self._is_stopping:
+            self._cancel(step, "run_failed" if self.state.is_failing else "run_cancelled")
+        elif self._is_pointless(step):
+            self._cancel(step, "join_settled")
 
     def doubt(self, path: str, due_at: datetime | None, data: dict[str, Any]) -> None:
         """An effect's outcome is unknown; `due_at` None means only a person can say."""
@@ -211,8 +217,7 @@ class Transition(Following):
             step, StepStatus.READY, fence=step.fence + 1, worker=None, deadline_at=None, ready_at=self.now
         )
         self.entry("attempt.handed_back", step, {})
-        if self._is_stopping:
-            self._cancel(step, self._why_stopping)
+        self._cancel_if_unwanted(step)
 
     def lose(self, path: str, why: str, *, counts: bool = True) -> None:
         """running → ready: the worker died or the deadline passed, and no effect is in flight."""
@@ -234,8 +239,7 @@ class Transition(Following):
             step, StepStatus.READY, fence=step.fence + 1, losses=losses, worker=None,
             deadline_at=None, ready_at=self.now,
         )  # fmt: skip
-        if self._is_stopping:
-            self._cancel(step, self._why_stopping)
+        self._cancel_if_unwanted(step)
 
     def recovered(self, path: str, data: dict[str, Any]) -> None:
         """Say what a crash cost: the resume proof line."""
@@ -266,6 +270,10 @@ class Transition(Following):
         """What has not started is cancelled at once; what runs settles first (ENGINE rule 35)."""
         self.state.cancel_requested = True
         self.run_updates["cancel_requested"] = True
+        if self.state.pause_requested:
+            # A pause ends here: a doubt could never be resolved, nor the run be over, while it lasted.
+            self.state.pause_requested = False
+            self.run_updates.update(pause_requested=False, paused_at=None)
         self.entry("run.cancel_requested", data={"reason": reason} if reason else {})
         self._cancel_idle("run_cancelled")
 
@@ -276,6 +284,7 @@ class Transition(Following):
             taken=(), worker=None, due_at=None, deadline_at=None,
         )  # fmt: skip
         self.updates[path].update(output=output, ended_at=self.now)
+        self.learn(path, output)
         self.entry("step.skipped", step, {"reason": reason})
         self._after(step, self.plan.nodes[step.node_id])
 
