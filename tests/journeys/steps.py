@@ -38,6 +38,12 @@ def open_card(page: Page) -> str:
     return request
 
 
+def approve(page: Page) -> None:
+    """Approve as proposed; returns when the answer has been taken."""
+    with page.expect_navigation():
+        page.locator('[data-action="approve"]').first.click()
+
+
 def seqs(page: Page) -> list[int]:
     """Numbers of the ledger lines on the page, in the order they stand there."""
     return [

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.journeys.conftest import Product, Watched
-from tests.journeys.steps import open_card, run_from_gallery, wait_status
+from tests.journeys.steps import approve, open_card, run_from_gallery, wait_status
 
 pytestmark = [pytest.mark.browser]
 
@@ -22,10 +22,11 @@ def test_edit_then_approve_by_keyboard_sends_exactly_the_edited_text(
     open_card(page)
 
     page.locator("body").press("e")
-    subject = page.get_by_label("Subject")
+    subject = page.get_by_test_id("edit-form").get_by_label("Subject")
     expect(subject).to_be_visible()
     subject.fill("After our call: the outer yard")
-    subject.press("Enter")
+    with page.expect_navigation():
+        page.locator('[data-action="approve-edited"]').press("Enter")
 
     page.goto(run_page)
     wait_status(page, "succeeded")
@@ -44,8 +45,9 @@ def test_a_rejection_needs_a_reason_and_sends_nothing(product: Product, watched:
     open_card(page)
 
     page.locator('[data-action="reject"]').first.click()
-    page.get_by_label("Reason").first.fill("Not this month.")
-    page.locator('[data-action="reject"]:visible').last.click()
+    page.get_by_label("Why not?").fill("Not this month.")
+    with page.expect_navigation():
+        page.locator('[data-action="reject-now"]').click()
 
     page.goto(run_page)
     wait_status(page, "succeeded")
@@ -63,14 +65,15 @@ def test_requested_changes_open_a_second_round(product: Product, watched: Watche
     first = open_card(page)
 
     page.locator('[data-action="request-changes"]').first.click()
-    page.get_by_label("What should change").first.fill("Mention the outer yard.")
-    page.locator('[data-action="request-changes"]:visible').last.click()
+    page.get_by_label("What should change?").fill("Mention the outer yard.")
+    with page.expect_navigation():
+        page.locator('[data-action="send-back"]').click()
 
     page.goto(run_page)
     page.locator('[data-step-path="draft[2]"]').first.wait_for()
     wait_status(page, "waiting")
     assert open_card(page) != first
-    page.locator('[data-action="approve"]').first.click()
+    approve(page)
     page.goto(run_page)
     wait_status(page, "succeeded")
     expect(page.get_by_test_id("effect")).to_have_count(1)

@@ -33,7 +33,8 @@ def test_three_clicks_from_the_printed_link_to_one_sent_message(
     card = page.locator('[data-action="approve"]').first
     card.wait_for()
     expect(page.locator("main")).to_contain_text("ines.okonjo@quillfeather.example")
-    card.click()  # click 3
+    with page.expect_navigation():
+        card.click()  # click 3
 
     page.goto(run_page)
     wait_status(page, "succeeded")

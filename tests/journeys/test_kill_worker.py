@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.journeys.conftest import Product, Watched
-from tests.journeys.steps import assert_gapless, open_card, run_from_gallery, wait_status
+from tests.journeys.steps import approve, assert_gapless, open_card, run_from_gallery, wait_status
 
 pytestmark = [pytest.mark.browser]
 LOST_CONNECTION = (
@@ -35,7 +35,7 @@ def test_a_killed_worker_recovers_and_the_page_misses_nothing(product: Product, 
 
     page.locator('[data-action="kill-worker"]').click()
     killed = time.monotonic()
-    proof = page.get_by_test_id("proof")
+    proof = page.get_by_test_id("resume-proof")
     expect(proof).to_contain_text(re.compile(r"recovered", re.IGNORECASE), timeout=15_000)
     took = time.monotonic() - killed
     expect(proof).to_contain_text(re.compile(r"0 (steps )?repeated"))
@@ -47,7 +47,7 @@ def test_a_killed_worker_recovers_and_the_page_misses_nothing(product: Product, 
     assert_gapless(page)
     run_page = page.url
     open_card(page)
-    page.locator('[data-action="approve"]').first.click()
+    approve(page)
     page.goto(run_page)
     wait_status(page, "succeeded")
     expect(page.get_by_test_id("effect")).to_have_count(1)

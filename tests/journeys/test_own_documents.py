@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.harness import until
 from tests.journeys.conftest import Product, Watched
-from tests.journeys.steps import SAMPLE, documents_about_nobody, run_id, wait_status
+from tests.journeys.steps import SAMPLE, approve, documents_about_nobody, run_id, wait_status
 
 pytestmark = [pytest.mark.browser]
 
@@ -46,7 +46,7 @@ def test_the_form_takes_a_folder_and_quotes_only_from_it(
     run = run_id(page)
     wait_status(page, "waiting")
     page.locator('[data-action="review"]').click()
-    page.locator('[data-action="approve"]').first.click()
+    approve(page)
     page.goto(f"/runs/{run}")
     wait_status(page, "succeeded")
 
