@@ -1,8 +1,9 @@
 """Live pages: a hint wakes the pump, the pump reads what follows its last seq, the page gets what changed.
 
 The channel layer carries no content and may lose anything. The cursor makes it lossless: a page that
-reconnects says which seq it has seen. Without hints the pump looks by itself, often while a run is busy and
-seldom while it waits; once a look found something no hint had told of, it looks every quarter second.
+reconnects says which seq it has seen. Without hints the pump looks by itself: seldom where hints reach this
+process, more often where they may not, and every quarter second for a while once a look found something that
+no hint had told of.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from apps.workspaces.access import Principal
 from mirrorneuron.base.errors import MirrorNeuronError, NotFound
 from mirrorneuron.base.ids import as_uuid
 from mirrorneuron.base.logs import logger
+from mirrorneuron.config import config
 
 log = logger(__name__)
 
@@ -40,6 +42,8 @@ BATCH = 200
 BUSY_SECONDS = 1.0
 CALM_SECONDS = 5.0
 ENDED_SECONDS = 30.0
+HINTED_TIMES = 6
+"""Where hints arrive (one process, or a channel layer between them) looks are this much rarer."""
 UNTOLD_SECONDS = 0.25
 UNTOLD_LASTS = 60.0
 
@@ -106,7 +110,10 @@ class LivePage(AsyncWebsocketConsumer):
     @property
     def patience(self) -> float:
         """Seconds until a look without a hint."""
-        return UNTOLD_SECONDS if time.monotonic() < self.untold_until else self.calm
+        if time.monotonic() < self.untold_until:
+            return UNTOLD_SECONDS
+        hinted = config().embedded or config().channel_url
+        return self.calm * HINTED_TIMES if hinted else self.calm
 
     calm = CALM_SECONDS
 

@@ -12,7 +12,7 @@ import pytest
 
 from apps.approvals.models import ApprovalRequest
 from apps.ledger.models import Effect, Entry
-from apps.runs.models import Run
+from apps.runs.models import Call, Run
 from apps.web.run_page import proof_line
 from apps.web.views import runs as views
 from apps.workspaces.models import User
@@ -63,6 +63,22 @@ def test_a_chosen_step_shows_its_input_output_and_calls(demo: Run, browser: Clie
     assert attributes(page, "call")
     fragment = client.get(f"/runs/{demo.id}?step={step.path}", headers={"HX-Request": "true"})
     assert fragment.content.decode().lstrip().startswith("<section") and b"<html" not in fragment.content
+    # The page has the same address: going back must never find the fragment in the browser's cache.
+    assert "no-store" in fragment.headers["Cache-Control"] and "HX-Request" in fragment.headers["Vary"]
+
+
+@pytest.mark.parametrize(("microusd", "shown"), [(12_300, "$0.0123"), (None, "unknown")])
+def test_a_model_call_shows_tokens_latency_and_what_it_cost(
+    demo: Run, browser: ClientOf, alice: User, microusd: int | None, shown: str
+) -> None:
+    step = demo.steps.filter(status="succeeded").first()
+    Call.objects.create(
+        step=step, turn=9, kind="model", name="openai:small", request_hash="h", started_at=now(),
+        latency_ms=420, input_tokens=120, output_tokens=7, cost_microusd=microusd,
+    )  # fmt: skip
+    html = browser(alice).get(f"/runs/{demo.id}?step={step.path}").content.decode()  # type: ignore[union-attr]
+    call = html[html.index("openai:small") :]
+    assert "120 in, 7 out" in call and "420 ms" in call and shown in call[:600]
 
 
 def test_an_unknown_step_falls_back_to_what_matters(demo: Run, browser: ClientOf, alice: User) -> None:

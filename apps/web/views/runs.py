@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.approvals import selectors as approvals
@@ -78,7 +78,7 @@ def detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
     run = _run(request, run_id)
     shown = RunPage(principal_of(request), run, request.GET.get("step", ""))
     if request.headers.get("HX-Request"):
-        return render(request, "runs/_step.html", shown.context())
+        return page(request, "runs/_step.html", shown.context())
     latest = shown.entries if request.GET.get("events") == "all" else shown.entries[-EVENTS_SHOWN:]
     context = {
         **shown.context(),

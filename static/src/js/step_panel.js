@@ -1,7 +1,10 @@
 // The panel of the selected step follows its row: when the row's mark changes, the panel is asked for again. The
 // timeline and the picture always mark the step the panel shows, whoever drew them last.
+import { followStep } from "./follow_step.js";
+
 const WIDE = "(min-width: 72rem)";
 let watching = false;
+let marked = "";
 
 export function stepPanel() {
   markCurrent();
@@ -32,6 +35,9 @@ function markCurrent() {
   for (const node of document.querySelectorAll("#run-picture .mn-node")) {
     node.classList.toggle("mn-selected", node.dataset.stepPath === path);
   }
+  const frame = document.getElementById("run-picture");
+  if (frame && path !== marked) followStep(frame);
+  marked = path;
 }
 
 function refresh() {
