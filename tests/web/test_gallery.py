@@ -42,6 +42,13 @@ def test_opening_the_run_address_starts_nothing(gallery: list[str], browser: Cli
     assert Run.objects.count() == 0
 
 
+def test_reloading_a_form_with_errors_comes_back_to_the_form(demo: Run, browser: ClientOf, bob: User) -> None:
+    client = browser(bob)
+    for path, home in (("gallery", "run-own"), ("blueprints", "run")):
+        answer = client.get(f"/{path}/{DEMO}/{home}")
+        assert answer.headers["Location"] == f"/{path}/{DEMO}"
+
+
 def test_a_viewer_reads_but_does_not_run(gallery: list[str], browser: ClientOf, viewer: User) -> None:
     client = browser(viewer)
     assert client.get("/gallery").status_code == 200

@@ -96,6 +96,18 @@ def test_a_wrong_edit_brings_the_form_back_and_decides_nothing(
     assert question.state == "open"
 
 
+def test_a_proposal_that_cannot_go_out_opens_where_it_can_be_mended(
+    ask: Ask, browser: ClientOf, bob: User
+) -> None:
+    question = ask(proposes="send", proposal={"to": "", "body": "Hello.", "copies": 1})
+    answer = decide(browser(bob), question, verb="approve")
+    html = answer.content.decode()  # type: ignore[attr-defined]
+    assert answer.status_code == 422 and '<details data-part="edit" open>' in html  # type: ignore[attr-defined]
+    assert 'id="in-to-error"' in html and 'id="in-body-error"' not in html
+    question.refresh_from_db()
+    assert question.state == "open"
+
+
 def test_rejecting_needs_a_reason_and_keeps_the_form_open(
     question: ApprovalRequest, browser: ClientOf, bob: User
 ) -> None:

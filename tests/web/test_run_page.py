@@ -72,11 +72,12 @@ def test_a_model_call_shows_tokens_latency_and_what_it_cost(
     demo: Run, browser: ClientOf, alice: User, microusd: int | None, shown: str
 ) -> None:
     step = demo.steps.filter(status="succeeded").first()
+    assert step is not None
     Call.objects.create(
         step=step, turn=9, kind="model", name="openai:small", request_hash="h", started_at=now(),
         latency_ms=420, input_tokens=120, output_tokens=7, cost_microusd=microusd,
     )  # fmt: skip
-    html = browser(alice).get(f"/runs/{demo.id}?step={step.path}").content.decode()  # type: ignore[union-attr]
+    html = browser(alice).get(f"/runs/{demo.id}?step={step.path}").content.decode()
     call = html[html.index("openai:small") :]
     assert "120 in, 7 out" in call and "420 ms" in call and shown in call[:600]
 

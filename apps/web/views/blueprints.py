@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.blueprints import selectors as blueprints
 from apps.blueprints import services as blueprint_services
@@ -35,8 +35,10 @@ def item(request: HttpRequest, name: str) -> HttpResponse:
     return _detail(request, name, _number(request.GET.get("version", "")))
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def run(request: HttpRequest, name: str) -> HttpResponse:
+    if request.method != "POST":
+        return redirect("web:blueprints-item", name)  # A reload of the form with its errors.
     principal = principal_of(request)
     number = _number(request.POST.get("version", ""))
     version = blueprint_services.version_for_run(principal, f"{name}@{number}" if number else name)

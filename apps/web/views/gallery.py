@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.blueprints import selectors as blueprints
 from apps.blueprints import services as blueprint_services
@@ -53,9 +53,11 @@ def run(request: HttpRequest, name: str) -> HttpResponse:
     return redirect("web:runs-detail", started.id)
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def run_own(request: HttpRequest, name: str) -> HttpResponse:
     """Run on a person's own inputs; errors come back at their field, with everything else kept."""
+    if request.method != "POST":
+        return redirect("web:gallery-item", name)  # A reload of the form with its errors.
     principal = principal_of(request)
     document = blueprints.document_of(blueprints.gallery_item(name))
     given = read_inputs(request, principal, document.contract.inputs)

@@ -73,6 +73,8 @@ def decide(request: HttpRequest, request_id: UUID) -> HttpResponse:
         )
     except InvalidInput as wrong:
         shown = Submission(given.values, wrong.fields)
+        if verb == Verb.APPROVE and wrong.fields:
+            part = "edit"  # The proposal cannot go out as it is: open it where it can be mended.
         return _card(request, question, part=part, given=shown, problem=wrong.message, status=422)
     except Conflict as late:
         messages.error(request, str(late))
