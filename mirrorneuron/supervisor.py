@@ -23,13 +23,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mirrorneuron import datalock
 from mirrorneuron.base.errors import ConfigurationError
+from mirrorneuron.signals import Signals
 
 EXIT_CONFIGURATION = 78
 """The child found a wrong setting and has said so; starting again cannot help. EX_CONFIG of sysexits.h."""
@@ -57,8 +57,6 @@ class Supervisor:
     """Says one sentence to the person at the terminal."""
     program: tuple[str, ...] = ("-P", "-m", "mirrorneuron.serve")
     """What the child runs, as arguments to Python; tests put something small here."""
-    child: subprocess.Popen[bytes] | None = None
-    stopping: threading.Event = field(default_factory=threading.Event)
     was_ready: bool = False
 
     def run(self) -> int:
@@ -71,20 +69,20 @@ class Supervisor:
             listener = listen(self.host, self.port)
             url = address(self.host, listener)
             lock.describe(command="mn up", url=url)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._stop)
             with contextlib.closing(listener):
-                return self._keep_alive(lock, listener, url)
+                return self._keep_alive(lock, listener, url, Signals())
         finally:
             lock.release()
 
-    def _keep_alive(self, lock: datalock.DataLock, listener: socket.socket, url: str) -> int:
+    def _keep_alive(
+        self, lock: datalock.DataLock, listener: socket.socket, url: str, signals: Signals
+    ) -> int:
         environment = self._environment(url)
         quick_deaths = 0
-        while not self.stopping.is_set():
+        while not signals.stop:
             started = time.monotonic()
-            code = self._one_life(lock, listener, url, environment)
-            if self.stopping.is_set():
+            code = self._one_life(lock, listener, url, environment, signals)
+            if signals.stop:
                 return 0
             if self._is_hopeless(code):
                 return 1
@@ -92,11 +90,18 @@ class Supervisor:
             quick_deaths = 0 if time.monotonic() - started > STEADY_SECONDS else quick_deaths + 1
             pause = BACK_OFF_SECONDS[min(max(quick_deaths - 1, 0), len(BACK_OFF_SECONDS) - 1)]
             self.say(f"The worker process ended ({_ending(code)}); starting it again{_after(pause)}.")
-            self.stopping.wait(pause)
+            end = time.monotonic() + pause
+            while not signals.stop and (left := end - time.monotonic()) > 0:
+                signals.wait(left)
         return 0
 
     def _one_life(
-        self, lock: datalock.DataLock, listener: socket.socket, url: str, environment: dict[str, str]
+        self,
+        lock: datalock.DataLock,
+        listener: socket.socket,
+        url: str,
+        environment: dict[str, str],
+        signals: Signals,
     ) -> int:
         alive_read, alive_write = os.pipe()
         ready_read, ready_write = os.pipe()
@@ -106,17 +111,28 @@ class Supervisor:
             command.append("--again")
         try:
             # A group of its own: Ctrl-C in the terminal reaches only the supervisor, which stops the child.
-            self.child = subprocess.Popen(  # noqa: S603
+            child = subprocess.Popen(  # noqa: S603
                 command, pass_fds=passed, env=environment, process_group=0, stdin=subprocess.DEVNULL
             )
         finally:
             os.close(alive_read)
             os.close(ready_write)
         threading.Thread(target=self._await_ready, args=(ready_read,), daemon=True).start()
-        if self.stopping.is_set():  # told to stop just before there was a child to pass it on to
-            self.child.terminate()
-        code = self.child.wait()
+        code = self._until_dead(child, signals)
         os.close(alive_write)
+        return code
+
+    def _until_dead(self, child: subprocess.Popen[bytes], signals: Signals) -> int:
+        """Sleep until the child has ended; when told to stop, pass that on once, and kill it in the end."""
+        kill_at: float | None = None
+        while (code := child.poll()) is None:
+            if signals.stop and kill_at is None:
+                child.terminate()
+                kill_at = time.monotonic() + STOP_SECONDS
+            if kill_at is not None and time.monotonic() >= kill_at:
+                child.kill()
+                return child.wait()
+            signals.wait(None if kill_at is None else max(kill_at - time.monotonic(), 0))
         return code
 
     def _await_ready(self, descriptor: int) -> None:
@@ -137,15 +153,6 @@ class Supervisor:
             hosts = [environment.get("MN_ALLOWED_HOSTS", ""), self.host]
             environment["MN_ALLOWED_HOSTS"] = ",".join(filter(None, hosts))
         return environment
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopping.set()
-        child = self.child
-        if child is not None and child.poll() is None:
-            child.terminate()
-            timer = threading.Timer(STOP_SECONDS, child.kill)
-            timer.daemon = True
-            timer.start()
 
 
 def listen(host: str, port: int) -> socket.socket:

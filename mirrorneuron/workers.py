@@ -9,7 +9,6 @@ Prefork: Celery's parent only listens; every pool process gets a `WorkerProcess`
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from apps.runs.worker import WorkerProcess
 from mirrorneuron.base.logs import logger
 from mirrorneuron.celery import app
 from mirrorneuron.config import config
+from mirrorneuron.signals import Signals
 
 log = logger(__name__)
 STOP_SECONDS = 25.0
@@ -76,12 +76,11 @@ def _controller(queues: Sequence[str], slots: int) -> Any:
 
 def work_with_threads(queues: Sequence[str], slots: int, *, sole: bool) -> None:
     """Work until SIGTERM or SIGINT."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    signals = Signals()
     worker = ThreadedWorker(queues=queues, slots=slots, embedded=False, sole=sole)
     worker.start()
-    stop.wait()
+    while not signals.stop:
+        signals.wait()
     worker.stop()
 
 

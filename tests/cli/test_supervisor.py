@@ -135,6 +135,17 @@ def test_asked_to_stop_it_stops_the_child_and_exits_0(supervised, number):
     datalock.acquire(data).release()
 
 
+def test_many_signals_at_once_do_not_deadlock_it(supervised):
+    process, data = supervised()
+    child = _ask(_ready(process)["url"])
+    for _ in range(50):
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    assert not _is_alive(child)
+    datalock.acquire(data).release()
+
+
 def test_stop_during_back_off_exits_0_at_once(supervised):
     process, _ = supervised(EXIT_AT_ONCE="137")
     for _ in range(3):
