@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from django.test import Client
 
+from apps.runs.models import Run
 from apps.workspaces.models import SignInLink, User
 from apps.workspaces.services import create_sign_in_link
 from tests.web.conftest import ClientOf
@@ -37,7 +38,7 @@ def test_opening_the_link_changes_nothing_however_often(client: Client, link: st
 
 def test_the_button_of_the_link_signs_in_once(client: Client, link: str, alice: User) -> None:
     answer = client.post(link, {"time_zone": "Europe/Berlin"})
-    assert answer.status_code == 302 and answer.headers["Location"] == "/"
+    assert answer.status_code == 302 and answer.headers["Location"] == "/gallery"
     assert client.get("/gallery").status_code == 200
     alice.refresh_from_db()
     assert alice.time_zone == "Europe/Berlin"
@@ -96,3 +97,10 @@ def test_signing_out_needs_a_post(browser: ClientOf, alice: User) -> None:
 def test_somebody_without_a_workspace_is_told_so(browser: ClientOf, db: None) -> None:
     answer = browser(User.objects.create_user("dora@example.com")).get("/gallery")
     assert answer.status_code == 404 and b"not a member" in answer.content
+
+
+def test_the_start_is_what_waits_for_a_person(demo: Run, browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    assert client.get("/").headers["Location"] == "/inbox"
+    client.post(f"/runs/{demo.id}/cancel")
+    assert client.get("/").headers["Location"] == "/gallery"

@@ -27,7 +27,8 @@ def link(request: HttpRequest, secret: str) -> HttpResponse:
         except LinkUnusable as error:
             state = str(error.attributes.get("state", "unknown"))
             return page(request, "sign_in/link.html", {"state": state}, status=409)
-        return _come_in(request, user)
+        # From the printed link to an approved run it is three clicks, whatever else waits.
+        return _come_in(request, user, "web:gallery")
     state = selectors.link_state(secret)
     return page(request, "sign_in/link.html", {"state": state}, status=200 if state == "usable" else 410)
 
@@ -39,7 +40,7 @@ def form(request: HttpRequest) -> HttpResponse:
         email = request.POST.get("email", "").strip().lower()
         user = authenticate(request, username=email, password=request.POST.get("password", ""))
         if isinstance(user, User):
-            return _come_in(request, user)
+            return _come_in(request, user, "web:home")
         context = {
             "problem": "No account has this e-mail address and password.",
             "email": email,
@@ -57,9 +58,9 @@ def out(request: HttpRequest) -> HttpResponse:
     return redirect("web:sign-in")
 
 
-def _come_in(request: HttpRequest, user: User) -> HttpResponse:
+def _come_in(request: HttpRequest, user: User, start: str) -> HttpResponse:
     services.adopt_time_zone(user, request.POST.get("time_zone", ""))
     login(request, user, backend=BACKEND)
     target = request.POST.get("next", "")
     safe = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
-    return redirect(target if target and safe else "web:home")
+    return redirect(target if target and safe else start)
