@@ -16,7 +16,8 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.blueprints.core import expressions
-from apps.ledger.models import Effect
+from apps.ledger.core.states import EffectState
+from apps.ledger.models import Effect, Entry
 from apps.runs.claims import Claim
 from apps.runs.core.states import StepStatus
 from apps.runs.core.transition import NewEntry
@@ -52,6 +53,9 @@ class StepContext:
         self._fields: dict[str, Any] = {}
         self._writes: list[Callable[[], Any]] = []
         """Writes to rows below this room (effects) that belong to the next transaction."""
+        self.touched_effects = claim.resumed
+        self._unsure: tuple[Held, RunTransaction] | None = None
+        """The last transaction, as long as its commit was not answered."""
         self.late_results: list[tuple[Effect, dict[str, Any]]] = []
         """What this attempt learned about effects; kept as evidence should its step be lost meanwhile."""
 
@@ -139,6 +143,7 @@ class StepContext:
 
         Raises StaleStep when the step is no longer ours; then nothing was written.
         """
+        self.recall()
         held = self._held()
         with transaction.atomic():
             run = lock_run(self.run_id)
@@ -148,30 +153,61 @@ class StepContext:
             self._check_owned(tx)
             self._write(held, tx)
             yield tx
-            tx.write(expected_seq=None)
+            tx.write()
             tx.after_commit()
+            self._unsure = held, tx
         self._wrote(held, tx)
 
     def finish(self, apply: Callable[[RunTransaction], None]) -> RunTransaction:
         """Apply the step's outcome, without reading as long as nobody else changed the run.
 
+        A commit whose answer was lost counts when it did happen (ENGINE rule 9).
         Raises StaleStep when the step is no longer ours; then nothing was written.
         """
+        lost = self.recall()
+        if lost is not None and lost.step(self.path).status is not StepStatus.RUNNING:
+            return lost
         held = self._held()
         try:
             with transaction.atomic():
-                tx = open_transaction(self.claim.run, self.claim.state.copy(), self.claim.names)
+                tx = open_transaction(
+                    self.claim.run, self.claim.state.copy(), self.claim.names, is_locked=False
+                )
                 self._check_owned(tx)
                 self._write(held, tx)
                 apply(tx)
-                tx.write(expected_seq=self.claim.state.seq)
+                tx.write()
                 tx.after_commit()
+                self._unsure = held, tx
         except SeqMoved:
             with self.owned() as tx:
                 apply(tx)
             return tx
         self._wrote(held, tx)
         return tx
+
+    def recall(self) -> RunTransaction | None:
+        """The last transaction, if its commit happened although nobody told us; else None.
+
+        Nothing it wrote is written again. Its last entry proves it: number, time and place are its own.
+        """
+        if self._unsure is None:
+            return None
+        held, tx = self._unsure
+        kept = Entry.objects.filter(run_id=self.run_id, seq=tx.state.seq, at=tx.transition.now).exists()
+        self._unsure = None
+        if not kept or not tx.transition.entries:
+            return None
+        self._wrote(held, tx)
+        return tx
+
+    def unresolved(self) -> list[Effect]:
+        """Effects of this step whose outcome nobody knows; it may not end, nor start over, as if there were
+        none. Empty without asking when this step has never had an effect."""
+        if not self.touched_effects:
+            return []
+        unknown = [EffectState.IN_FLIGHT, EffectState.IN_DOUBT]
+        return list(Effect.objects.filter(run_id=self.run_id, step_path=self.path, state__in=unknown))
 
     def _check_owned(self, tx: RunTransaction) -> None:
         step = tx.step(self.path)
@@ -185,19 +221,25 @@ class StepContext:
         return Held(list(self._calls), list(self._entries), list(self._writes), dict(self._fields))
 
     def _write(self, held: Held, tx: RunTransaction) -> None:
-        """Put journal, entries and counters into `tx`; its rows are written after the run's own."""
+        """Put journal, entries and counters into `tx`. What became of effects is written at once, so that
+        conditions and success criteria see it."""
         step = tx.step(self.path)
-        tx.rows.extend(held.writes)
+        if held.writes:
+            tx.hold()
+            for write in held.writes:
+                write()
+            tx.rows.append(_written)  # Counts as something to store.
         if held.calls:
             tx.transition.set_cost(self.path, **_counted(step, held.calls))
             tx.rows.append(
-                lambda: Call.objects.bulk_create(_row(c, step.id, self.attempt) for c in held.calls)
+                lambda: Call.objects.bulk_create([_row(c, step.id, self.attempt) for c in held.calls])
             )
         tx.transition.entries.extend(held.entries)
         if held.fields:
             tx.transition.change(self.path, **held.fields)
 
     def _wrote(self, held: Held, tx: RunTransaction) -> None:
+        self._unsure = None
         self.claim.state = tx.state
         self.claim.step = tx.state.steps[self.path]
         del self._calls[: len(held.calls)]
@@ -214,6 +256,10 @@ class Held:
     entries: list[NewEntry]
     writes: list[Callable[[], Any]]
     fields: dict[str, Any]
+
+
+def _written() -> None:
+    """Stands for rows that are already there."""
 
 
 def _references(template: Any) -> frozenset[str]:

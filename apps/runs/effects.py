@@ -16,16 +16,19 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from django.db import IntegrityError, connections
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, connections
 
 from apps.ledger.core.states import EffectClass, EffectState
 from apps.ledger.models import Effect, Evidence
 from apps.ledger.services import add_evidence
 from apps.runs.core.effect_key import action_hash, effect_key
 from apps.runs.core.limits import LIMITS
+from apps.runs.core.states import StepStatus
 from apps.runs.errors import StepError, Suspended
 from apps.runs.ports import Answer, Ask, EffectCall, HandBack, InDoubt, Question, desk
+from apps.runs.transact import locked_run
 from mirrorneuron.base import crash
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from apps.runs.transact import RunTransaction
 
 log = logger(__name__)
+REPEAT_ORDINAL = 1000
+"""From this ordinal on a question asks whether an apparent duplicate is meant."""
 
 
 def perform(context: StepContext, call: EffectCall) -> Any:
@@ -44,6 +49,7 @@ def perform(context: StepContext, call: EffectCall) -> Any:
     Raises Suspended when the step must wait for a person or for clarity; StepError when it failed definitely,
     was refused, or was abandoned.
     """
+    context.touched_effects = True
     fingerprint = action_hash(call.tool, call.arguments)
     effect = _latest(context, call)
     if effect is not None:
@@ -128,10 +134,16 @@ def _send(
         if approved_by is None:
             _intend(context, call, key, generation, fingerprint, intent)
             raise Suspended(Ask(_question(call)))
-    if _consented(context, call):
+    grants = [str(approved_by["request"])] if approved_by and not inherited else []
+    repeat = _consent_to_repeat(context, call, fingerprint)
+    if repeat is not None:
         business_key = ""
+        if not inherited:
+            # Used up with it, so that it can never count as a grant for something else.
+            grants = list(dict.fromkeys([*grants, str(repeat["request"])]))
+            approved_by = approved_by or {k: repeat[k] for k in ("request", "at")} | {"by": [repeat["by"]]}
     effect = _in_flight(context, call, key, generation, fingerprint, intent, approved_by,
-                        consume=bool(approved_by) and not inherited, business_key=business_key)  # fmt: skip
+                        grants=grants, business_key=business_key)  # fmt: skip
     crash.reach("after_in_flight")
     return _execute(context, call, effect)
 
@@ -148,10 +160,26 @@ def _question(call: EffectCall) -> Question:
     )
 
 
-def _consented(context: StepContext, call: EffectCall) -> bool:
-    """A person was shown that this looks like a duplicate and said to do it all the same."""
-    decision = (context.memo or {}).get("decision") or {}
-    return decision.get("verb") == "approve" and bool(decision.get("duplicate"))
+def _consent_to_repeat(context: StepContext, call: EffectCall, fingerprint: str) -> dict[str, Any] | None:
+    """The decision of a person who was shown that this very call looks like a duplicate; None if nobody was.
+
+    Raises StepError when the person said no, or approved something else than what would be sent.
+    """
+    decision: dict[str, Any] = (context.memo or {}).get("decision") or {}
+    if decision.get("tool") != call.tool or decision.get("ordinal") != REPEAT_ORDINAL + call.ordinal:
+        return None
+    if decision.get("verb") != "approve":
+        raise StepError(
+            f'{decision.get("by") or "A person"} decided that "{call.tool}" is not done again: '
+            f"{decision.get('reason') or 'it is a duplicate'}.",
+            code="rejected", permanent=True,
+        )  # fmt: skip
+    if action_hash(call.tool, decision.get("final")) != fingerprint:
+        raise StepError(
+            f'"{call.tool}" was to be done again with other arguments than those it is called with now.',
+            code="effect_conflict", permanent=True,
+        )  # fmt: skip
+    return decision
 
 
 def _intend(
@@ -208,10 +236,13 @@ def _in_flight(
     intent: Effect | None,
     approved_by: dict[str, Any] | None,
     *,
-    consume: bool,
+    grants: list[str],
     business_key: str,
 ) -> Effect:
-    """The point of no return, durable before the first byte leaves (ENGINE rule 25)."""
+    """The point of no return, durable before the first byte leaves (ENGINE rule 25).
+
+    grants: approvals that this use uses up.
+    """
     _ensure_lease()
     try:
         with context.owned() as tx:
@@ -223,9 +254,8 @@ def _in_flight(
                 crash.reach("after_intent")
             elif effect.fingerprint != fingerprint:
                 _allow_new_arguments(context, effect, call, fingerprint)
-            if consume:
-                assert approved_by is not None
-                if not desk().consume(request_id=approved_by["request"]):
+            for request in grants:
+                if not desk().consume(request_id=request):
                     raise StepError("The approval was used by somebody else.", code="grant_used")
             at = now()
             fields: dict[str, Any] = {
@@ -249,6 +279,12 @@ def _in_flight(
         return effect
     except IntegrityError as exc:
         raise _duplicate(context, call, business_key) from exc
+    except (OperationalError, InterfaceError):
+        # The answer to the commit may be lost. Nothing has left yet, so if it did happen we go on.
+        connection.close()
+        if context.recall() is None:
+            raise
+        return Effect.objects.get(workspace_id=context.workspace_id, key=key)
 
 
 def _ensure_lease() -> None:
@@ -295,7 +331,7 @@ def _duplicate(context: StepContext, call: EffectCall, business_key: str) -> Exc
                         f'"{call.tool}" with business key "{business_key}" was already done in run '
                         f"{other.run_id}. {question.effect_summary}"
                     ),
-                    ordinal=1000 + call.ordinal,
+                    ordinal=REPEAT_ORDINAL + call.ordinal,
                 )
             )
         )
@@ -312,7 +348,7 @@ def _duplicate(context: StepContext, call: EffectCall, business_key: str) -> Exc
 def _execute(context: StepContext, call: EffectCall, effect: Effect) -> Any:
     started = now()
     try:
-        result = _bounded(call, effect.key)
+        result = _bounded(call, effect)
     except StepError as exc:
         if effect.sends > 1:
             # It says what became of this send; the first one may have happened all the same.
@@ -330,26 +366,49 @@ def _execute(context: StepContext, call: EffectCall, effect: Effect) -> Any:
     return storable(result)
 
 
-def _bounded(call: EffectCall, key: str) -> Any:
-    """Run the call under one total time-out. A call that does not return is ambiguous, its thread is left."""
+def _bounded(call: EffectCall, effect: Effect) -> Any:
+    """Run the call under one total time-out.
+
+    A call that does not return is ambiguous; its thread is left, and what it learns later is evidence.
+    """
     box: dict[str, Any] = {}
+    handover = threading.Lock()
+    key, fence = effect.key, effect.fence
 
     def work() -> None:
         try:
-            box["result"] = call.execute(key)
+            found = {"result": call.execute(key)}
         except BaseException as exc:  # handed to the waiting thread
-            box["error"] = exc
+            found = {"error": exc}
+        with handover:
+            box.update(found)
+        try:
+            if box.get("given_up"):
+                _tell_what_was_found(effect, found, fence)
         finally:
             connections.close_all()
 
     thread = threading.Thread(target=work, name=f"effect-{call.tool}", daemon=True)
     thread.start()
     thread.join(call.timeout_seconds)
-    if thread.is_alive():
+    with handover:
+        box["given_up"] = not box
+    if box["given_up"]:
         raise TimeoutError(f"no answer within {call.timeout_seconds:g} s")
     if "error" in box:
         raise box["error"]
     return box["result"]
+
+
+def _tell_what_was_found(effect: Effect, found: dict[str, Any], fence: int) -> None:
+    error = found.get("error")
+    try:
+        if error is None:
+            tell_late(effect, {"state": "present", "result": storable(found["result"])}, fence)
+        elif isinstance(error, StepError):
+            tell_late(effect, {"state": "absent", "error": error.as_json()}, fence)
+    except Exception:
+        log.exception("effect.late_answer_lost", key=effect.key)
 
 
 def _commit(context: StepContext, effect: Effect, result: Any, at: datetime) -> None:
@@ -379,6 +438,15 @@ def _note_failure(context: StepContext, effect: Effect, exc: StepError) -> None:
     context.late_results.append((effect, {"state": "absent", "error": exc.as_json()}))
 
 
+def tell_late(effect: Effect, body: dict[str, Any], fence: int) -> None:
+    """Keep what was learned about an effect too late to be written; a step in doubt looks at it now."""
+    add_evidence(effect, "worker", body, fence)
+    with locked_run(effect.run_id) as tx:
+        step = tx.state.steps.get(effect.step_path)
+        if step is not None and step.status is StepStatus.IN_DOUBT:
+            tx.transition.wake(effect.step_path)
+
+
 # --- doubt ------------------------------------------------------------------------------------------------
 
 
@@ -397,6 +465,42 @@ def _mark_doubt(context: StepContext, effect: Effect, why: str, *, deferred: boo
     effect.state = EffectState.IN_DOUBT
     effect.error = {"message": why}
     return effect
+
+
+def leave_in_doubt(tx: RunTransaction, path: str, effects: list[Effect], why: str) -> None:
+    """The step stands still until it is known what became of these effects; `tx` holds the run's row."""
+    due: list[datetime | None] = []
+    for effect in effects:
+        if effect.state == EffectState.IN_FLIGHT:
+            Effect.objects.filter(id=effect.id, state=EffectState.IN_FLIGHT).update(
+                state=EffectState.IN_DOUBT, error={"message": why}
+            )
+            tx.entry("effect.in_doubt", path, {"tool": effect.tool, "key": effect.key, "why": why})
+        due.append(next_look_at(effect, has_probe=effect.has_probe))
+    look = None if None in due else max(d for d in due if d is not None)
+    if tx.step(path).attempt >= LIMITS.attempts_for_free:
+        look = None  # Looking again and again has not helped: a person says.
+    tx.transition.doubt(path, look, {"effect": effects[0].key, "why": why})
+
+
+def can_be_told(workspace_id: UUID, key: str) -> bool:
+    """Whether looking again at an effect in doubt would settle it: somebody has said what became of it."""
+    effect = Effect.objects.filter(workspace_id=workspace_id, key=key).first()
+    if effect is None:
+        return False
+    if effect.state in (EffectState.COMMITTED, EffectState.FAILED):
+        return True
+    return _late_evidence(effect) is not None
+
+
+def _late_evidence(effect: Effect) -> dict[str, Any] | None:
+    """What a worker or the other side said later. "absent" speaks of one send and not for the others."""
+    told = Evidence.objects.filter(effect=effect, source__in=["worker", "webhook"]).order_by("-id")
+    for evidence in told[: LIMITS.resend_limit]:
+        body: dict[str, Any] = evidence.body
+        if body.get("state") == "present" or (body.get("state") == "absent" and effect.sends == 1):
+            return body
+    return None
 
 
 def _next_look(call: EffectCall, effect: Effect) -> InDoubt:
@@ -421,10 +525,10 @@ def next_look_at(effect: Effect, *, has_probe: bool) -> datetime | None:
 
 def _resolve(context: StepContext, call: EffectCall, effect: Effect) -> Any:
     """Look into a doubt: evidence, same-key resend, probe, person, in that order."""
-    late = Evidence.objects.filter(effect=effect, source__in=["worker", "webhook"]).order_by("-id").first()
-    if late is not None and late.body.get("state") == "present":
-        return _settle(context, effect, late.body.get("result"), {"outcome": "happened", "by": "evidence"})
-    if late is not None and late.body.get("state") == "absent" and effect.sends == 1:
+    late = _late_evidence(effect)
+    if late is not None and late.get("state") == "present":
+        return _settle(context, effect, late.get("result"), {"outcome": "happened", "by": "evidence"})
+    if late is not None:
         return _did_not_happen(context, call, effect, "evidence")
     due = next_look_at(effect, has_probe=call.probe is not None)
     resends = effect.effect_class in (EffectClass.IDEMPOTENT, EffectClass.KEYED)

@@ -6,17 +6,18 @@ handler works (outside any transaction) → one commit: result, entries, cost, s
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection
 
-from apps.ledger.services import add_evidence
+from apps.runs.at_work import at_work
 from apps.runs.claims import Claim, claim_in, next_in_chain
 from apps.runs.context import StepContext
 from apps.runs.core.limits import LIMITS
-from apps.runs.core.states import StepStatus, WaitReason
+from apps.runs.core.states import WaitReason
+from apps.runs.effects import can_be_told, leave_in_doubt, tell_late
 from apps.runs.errors import StaleStep, StepError, Suspended
 from apps.runs.models import Step
 from apps.runs.ports import (
@@ -29,14 +30,16 @@ from apps.runs.ports import (
     desk,
     handler_for,
 )
-from apps.runs.transact import RunTransaction, locked_run
+from apps.runs.transact import RunTransaction
 from mirrorneuron.base import crash
+from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
 from mirrorneuron.base.safejson import canonical
 
 log = logger(__name__)
-FINISH_PAUSES = (0.05, 0.2, 1.0, 3.0)
-"""Seconds between tries to store an outcome while the database does not answer."""
+FINISH_PAUSES = (0.05, 0.2, 1.0, *[3.0] * 20)
+"""Seconds between tries to store an outcome while the database does not answer: a minute, which a restart
+or a failover takes. What is lost after that is looked into like after a crash."""
 
 
 def work_chain(claim: Claim, worker: UUID, queues: Sequence[str], keep_going: Any) -> int:
@@ -67,21 +70,17 @@ def _others_wait(claim: Claim) -> bool:
 
 def work(claim: Claim, worker: UUID, queues: Sequence[str], *, chain: bool) -> Claim | None:
     """Work one step; returns the claim of its successor when the chain goes on."""
-    context = StepContext(claim)
-    outcome: Outcome | StepError
-    try:
-        outcome = _call_handler(context)
-    except StaleStep as exc:
-        _dropped(context, exc)
-        return None
-    crash.reach("before_finish")
-    try:
-        following = _finish_surely(context, outcome, worker, queues, chain=chain)
-    except StaleStep as exc:
-        _dropped(context, exc)
-        return None
-    crash.reach("after_finish")
-    return following
+    with at_work(claim):
+        context = StepContext(claim)
+        try:
+            outcome = _call_handler(context)
+            crash.reach("before_finish")
+            following = _finish_surely(context, outcome, worker, queues, chain=chain)
+        except StaleStep as exc:
+            _dropped(context, exc)
+            return None
+        crash.reach("after_finish")
+        return following
 
 
 def _finish_surely(
@@ -89,23 +88,41 @@ def _finish_surely(
 ) -> Claim | None:
     """Finish although the database may be away for a moment, or the outcome cannot be applied.
 
-    A commit whose answer was lost is simply tried again: if it did happen, the step is no longer running
-    under our fence and the repetition writes nothing (ENGINE rule 9).
+    A commit whose answer was lost is looked for: if it did happen, it counts, with the successor it claimed
+    (ENGINE rule 9).
     """
+    claimed: list[Claim] = []
+
+    def apply(tx: RunTransaction) -> None:
+        claimed.clear()
+        _apply(context, tx, outcome)
+        path = next_in_chain(tx, queues) if chain else None
+        if path is not None:
+            claimed.append(claim_in(tx, path, worker))
+
+    try:
+        _surely(context, lambda: context.finish(apply))
+    except (StaleStep, OperationalError, InterfaceError):
+        raise
+    except Exception as exc:
+        # A bug of ours must not leave the step running for ever.
+        log.exception("step.finish_failed", run=str(context.run_id), step=context.path)
+        outcome = StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error", permanent=True)
+        _surely(context, lambda: context.finish(apply))
+    return claimed[0] if claimed else None
+
+
+def _surely(context: StepContext, write: Callable[[], object]) -> None:
+    """Write although the database may be away for a moment."""
     for pause in FINISH_PAUSES:
         try:
-            return _finish(context, outcome, worker, queues, chain=chain)
+            write()
+            return
         except (OperationalError, InterfaceError) as exc:
-            log.warning("step.finish_repeated", run=str(context.run_id), step=context.path, error=str(exc))
+            log.warning("step.write_repeated", run=str(context.run_id), step=context.path, error=str(exc))
             connection.close()
             time.sleep(pause)
-        except StaleStep:
-            raise
-        except Exception as exc:
-            # A bug of ours must not leave the step running for ever.
-            log.exception("step.finish_failed", run=str(context.run_id), step=context.path)
-            outcome = StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error", permanent=True)
-    return _finish(context, outcome, worker, queues, chain=chain)
+    write()
 
 
 def _call_handler(context: StepContext) -> Outcome | StepError:
@@ -127,31 +144,12 @@ def _call_handler(context: StepContext) -> Outcome | StepError:
         # The database went away, not the step: it is given back and no retry is consumed.
         log.warning("step.database_lost", run=str(context.run_id), step=context.path, error=str(exc))
         connection.close()
+        if context.attempt >= LIMITS.attempts_for_free:
+            return StepError(f"The database does not answer: {exc}", code="database_lost")
         return HandBack()
     except Exception as exc:
         log.exception("step.crashed", run=str(context.run_id), step=context.path)
         return StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error")
-
-
-def _finish(
-    context: StepContext,
-    outcome: Outcome | StepError,
-    worker: UUID,
-    queues: Sequence[str],
-    *,
-    chain: bool,
-) -> Claim | None:
-    claimed: list[Claim] = []
-
-    def apply(tx: RunTransaction) -> None:
-        claimed.clear()
-        _apply(context, tx, outcome)
-        path = next_in_chain(tx, queues) if chain else None
-        if path is not None:
-            claimed.append(claim_in(tx, path, worker))
-
-    context.finish(apply)
-    return claimed[0] if claimed else None
 
 
 def _apply(context: StepContext, tx: RunTransaction, outcome: Outcome | StepError) -> None:
@@ -159,7 +157,7 @@ def _apply(context: StepContext, tx: RunTransaction, outcome: Outcome | StepErro
     path, t = context.path, tx.transition
     match outcome:
         case Done():
-            size = len(canonical(outcome.output))
+            size = len(canonical(outcome.output).encode())
             if size > LIMITS.max_output_bytes:
                 t.fail(
                     path,
@@ -185,7 +183,16 @@ def _apply(context: StepContext, tx: RunTransaction, outcome: Outcome | StepErro
                 )
             )
         case InDoubt():
-            t.doubt(path, outcome.due_at, {"effect": outcome.effect_key})
+            due_at = outcome.due_at
+            if due_at is None:
+                # Nobody looks again unless told; so what was told meanwhile must not be missed.
+                tx.hold()
+                due_at = now() if can_be_told(context.workspace_id, outcome.effect_key) else None
+            t.doubt(path, due_at, {"effect": outcome.effect_key})
+        case HandBack() | StepError() if unresolved := context.unresolved():
+            tx.hold()
+            why = outcome.message if isinstance(outcome, StepError) else "The attempt was given back."
+            leave_in_doubt(tx, path, unresolved, why)
         case HandBack():
             t.hand_back(path)
         case StepError():
@@ -198,9 +205,4 @@ def _dropped(context: StepContext, exc: StaleStep) -> None:
     """Our step is somebody else's now: nothing is written but what we learned about the world."""
     log.warning("step.write_dropped", run=str(context.run_id), step=context.path, why=exc.message)
     for effect, body in context.late_results:
-        add_evidence(effect, "worker", body, context.claim.fence)
-    if context.late_results:
-        with locked_run(context.run_id) as tx:
-            step = tx.state.steps.get(context.path)
-            if step is not None and step.status is StepStatus.IN_DOUBT:
-                tx.transition.wake(context.path)
+        _surely(context, lambda e=effect, b=body: tell_late(e, b, context.claim.fence))  # type: ignore[misc]

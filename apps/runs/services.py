@@ -95,7 +95,7 @@ def start_run(
             run.save(force_insert=True)
             tx = open_transaction(run, state, Names(run, plan))
             tx.transition.start()
-            tx.write(expected_seq=0)
+            tx.write()
             tx.after_commit()
     except IntegrityError:
         existing = _by_key(principal, idempotency_key, request) if idempotency_key else None

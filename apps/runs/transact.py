@@ -63,6 +63,8 @@ class RunTransaction:
     """Writes to other rows (journal, effects), made after the run's and its steps'."""
     after: list[Callable[[], None]] = field(default_factory=list)
     """Called after commit."""
+    is_locked: bool = False
+    """The run's row is ours, so `state` cannot be older than the database."""
 
     @property
     def plan(self) -> Plan:
@@ -92,8 +94,19 @@ class RunTransaction:
 
     # --- writing ------------------------------------------------------------------------------------------
 
-    def write(self, expected_seq: int | None) -> None:
-        """Store the decision. expected_seq: the state was read without the lock and must still be current."""
+    def hold(self) -> None:
+        """Lock the run's row now, before anything below it is looked at or written. Raises SeqMoved."""
+        if self.is_locked:
+            return
+        rows = Run.objects.filter(id=self.state.id, seq=self.state.seq)
+        if connection.features.has_select_for_update:
+            rows = rows.select_for_update(of=("self",))
+        if not rows.values_list("seq"):
+            raise SeqMoved
+        self.is_locked = True
+
+    def write(self) -> None:
+        """Store the decision. Raises SeqMoved when the state was read without the lock and is old by now."""
         t = self.transition
         t.settle()
         if t.needs_result:
@@ -103,8 +116,8 @@ class RunTransaction:
         lines = [Line(e.kind, e.path, e.attempt, e.data) for e in t.entries]
         first, count = self.state.seq + 1, len(lines)
         rows = Run.objects.filter(id=self.state.id)
-        if expected_seq is not None:
-            rows = rows.filter(seq=expected_seq)
+        if not self.is_locked:
+            rows = rows.filter(seq=self.state.seq)
         if rows.update(seq=self.state.seq + count, **_storable(t.run_updates)) != 1:
             raise SeqMoved
         self._write_steps()
@@ -127,7 +140,8 @@ class RunTransaction:
     def after_commit(self) -> None:
         """Announce and ring once the database has it."""
         for call in self.after:
-            transaction.on_commit(call)
+            # Robust: what is committed is committed, whether or not anybody hears of it.
+            transaction.on_commit(call, robust=True)
 
     def _write_steps(self) -> None:
         t = self.transition
@@ -216,8 +230,13 @@ def state_of(run: Run) -> RunState:
     )
 
 
-def open_transaction(run: Run, state: RunState, names: Names | None = None) -> RunTransaction:
-    """A transaction object over a known state; the caller opens and commits the database's own."""
+def open_transaction(
+    run: Run, state: RunState, names: Names | None = None, *, is_locked: bool = True
+) -> RunTransaction:
+    """A transaction object over a known state; the caller opens and commits the database's own.
+
+    is_locked: the caller holds the run's row; otherwise writing compares `seq`.
+    """
     plan = plan_for(run.version_id)
     names = names or Names(run, plan)
     names.state = state
@@ -225,7 +244,7 @@ def open_transaction(run: Run, state: RunState, names: Names | None = None) -> R
         plan=plan, state=state, now=now(), evaluate=names.evaluate_for_decision, jitter=random.random(),
         learn=names.know,
     )  # fmt: skip
-    return RunTransaction(run=run, state=state, transition=transition, names=names)
+    return RunTransaction(run=run, state=state, transition=transition, names=names, is_locked=is_locked)
 
 
 @contextmanager
@@ -238,7 +257,7 @@ def locked_run(run_id: UUID, *, skip_locked: bool = False) -> Iterator[RunTransa
         run = lock_run(run_id, skip_locked=skip_locked)
         tx = open_transaction(run, state_of(run))
         yield tx
-        tx.write(expected_seq=None)
+        tx.write()
         tx.after_commit()
 
 

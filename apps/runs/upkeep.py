@@ -15,10 +15,11 @@ from django.db.models import Exists, OuterRef, Q
 
 from apps.ledger.core.states import EffectState
 from apps.ledger.models import Effect, Entry
+from apps.runs.at_work import works_on
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.state import StepState
 from apps.runs.core.states import RUN_ENDED, StepStatus, WaitReason
-from apps.runs.effects import next_look_at
+from apps.runs.effects import leave_in_doubt
 from apps.runs.errors import RunNotFound, StaleStep
 from apps.runs.models import Step, Worker
 from apps.runs.ports import desk
@@ -60,7 +61,22 @@ def reap(boot: UUID) -> int:
     return sum(_reap_one(run_id, path, fence, boot) for run_id, path, fence in list(lost))
 
 
-def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID) -> int:
+def take_back(boot: UUID) -> int:
+    """Give back steps that are claimed for this process although nothing here works on them."""
+    claimed = Step.objects.filter(
+        status=StepStatus.RUNNING,
+        worker=boot,
+        started_at__lt=now() - timedelta(seconds=LIMITS.claim_grace_seconds),
+    ).values_list("run_id", "path", "fence")[: LIMITS.reap_batch]
+    return sum(
+        _reap_one(run_id, path, fence, boot, abandoned=True)
+        for run_id, path, fence in list(claimed)
+        if not works_on(run_id, path, fence)
+    )
+
+
+def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID, *, abandoned: bool = False) -> int:
+    """abandoned: this process knows that nobody works on the step."""
     try:
         with locked_run(run_id, skip_locked=True) as tx:
             step = tx.step(path)
@@ -70,14 +86,18 @@ def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID) -> int:
             worker = Worker.objects.filter(boot=step.worker).first() if step.worker else None
             dead = worker is None or worker.lease_until < at or worker.stopped_at is not None
             late = step.deadline_at is not None and step.deadline_at < at
-            if not late and (not dead or step.worker == boot):
+            if not late and not abandoned and (not dead or step.worker == boot):
                 return 0
             why = "its worker is gone" if dead else "its deadline has passed"
             since = step.started_at
-            # A new statement under the lock: an effect in flight decides between ready and in doubt.
-            flying = list(Effect.objects.filter(run_id=run_id, step_path=path, state=EffectState.IN_FLIGHT))
-            if flying:
-                _doubt(tx, path, flying)
+            # A new statement under the lock: an effect in flight decides between ready and in doubt. One that
+            # was being looked into is still in doubt, and goes on being looked into.
+            unknown = [EffectState.IN_FLIGHT, EffectState.IN_DOUBT]
+            effects = list(Effect.objects.filter(run_id=run_id, step_path=path, state__in=unknown))
+            if effects:
+                leave_in_doubt(tx, path, effects, "The worker that sent it never reported.")
+            elif abandoned:
+                tx.transition.lose(path, "the answer to its claim was lost", counts=False)
             elif dead:
                 # A death that was ordered, or a stop that ran out of time, is not the step's doing.
                 ordered = worker is not None and bool(worker.kill_requested_at or worker.stopped_at)
@@ -89,21 +109,6 @@ def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID) -> int:
         return 1
     except (RunBusy, StaleStep, RunNotFound):
         return 0
-
-
-def _doubt(tx: RunTransaction, path: str, effects: list[Effect]) -> None:
-    due: list[datetime | None] = []
-    for effect in effects:
-        Effect.objects.filter(id=effect.id, state=EffectState.IN_FLIGHT).update(
-            state=EffectState.IN_DOUBT, error={"message": "The worker that sent it never reported."}
-        )
-        due.append(next_look_at(effect, has_probe=effect.has_probe))
-        tx.entry(
-            "effect.in_doubt", path,
-            {"tool": effect.tool, "key": effect.key, "why": "The worker that sent it never reported."},
-        )  # fmt: skip
-    look = None if None in due else max(d for d in due if d is not None)
-    tx.transition.doubt(path, look, {"effect": effects[0].key})
 
 
 def _timeout(step: StepState) -> dict[str, Any]:
@@ -204,6 +209,14 @@ def _approval_due(tx: RunTransaction, path: str) -> None:
     """Apply the declared timeout action; an effect is never approved by the clock."""
     action = desk().expire(run_id=tx.run.id, step_path=path)
     tx.entry("approval.overdue", path, {"action": action})
+    if action in ("reject", "edge") and tx.step(path).kind != "approval":
+        # The question was about a call of this step; what nobody approved was not done.
+        tx.fail_step(
+            path,
+            {"code": "approval_expired", "permanent": True,
+             "message": f'Nobody approved what "{path}" was going to do in time; it was not done.'},
+        )  # fmt: skip
+        return
     match action:
         case "reject":
             tx.complete_step(path, {"decision": "expired"}, port="rejected")

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
+from apps.approvals.models import ApprovalRequest
+from apps.approvals.services import decide
 from apps.ledger.core.states import EffectClass
-from apps.ledger.models import Effect, Evidence
+from apps.ledger.models import Effect, Entry, Evidence
+from apps.ledger.services import add_evidence
 from apps.runs import ports, services
 from apps.runs.claims import claim_next
-from apps.runs.errors import DefiniteFailure, RunConflict
+from apps.runs.core.limits import LIMITS
+from apps.runs.errors import DefiniteFailure, RunConflict, StepError
 from apps.runs.executor import work
 from apps.runs.invariants import check_all
-from apps.runs.ports import Answer, Context, Done, EffectCall
+from apps.runs.ports import Answer, CallRecord, Context, Done, EffectCall
+from apps.runs.upkeep import reap
 from mirrorneuron.base.clock import clock, now
 from mirrorneuron.base.errors import InvalidInput, NotFound
+from tests.runs.commits import answer_lost
 from tests.runs.engine import register_worker, statuses, version_of, work_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -31,6 +39,9 @@ class World:
         self.effect_class = EffectClass.OPAQUE
         self.probe: Any = None
         self.business_key = ""
+        self.arguments: dict[str, Any] = {"to": "a"}
+        self.before: Any = None
+        self.needs_grant = False
         self.on_duplicate = "block"
         self.ttl = 86400.0
         self.timeout = 5.0
@@ -53,17 +64,20 @@ class World:
         return {"receipt": key[:8]}
 
     def handler(self, context: Context) -> Done:
+        if self.before is not None:
+            self.before(context)
         result = context.effect(
             EffectCall(
                 tool="pay",
                 effect_class=self.effect_class,
-                arguments={"to": "a"},
+                arguments=self.arguments,
                 execute=self.execute,
                 probe=self.probe,
                 timeout_seconds=self.timeout,
                 business_key=self.business_key,
                 on_duplicate=self.on_duplicate,
                 key_ttl_seconds=self.ttl,
+                needs_grant=self.needs_grant,
             )
         )
         return Done(result)
@@ -321,3 +335,216 @@ def test_a_result_no_database_likes_is_recorded_all_the_same(start, world, monke
     work_all()
     assert statuses(run) == {"pay": "succeeded"}
     assert effect().result == {"a": "x\\u0000y", "b": "\\ud800", "n": "NaN"}
+
+
+# --- a commit whose answer was lost -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nth", [1, 2], ids=["in flight", "finish"])
+def test_an_effect_is_sent_once_although_the_answer_to_a_commit_is_lost(start, world, nth):
+    run = start()
+    boot = register_worker()
+    claim = claim_next(boot, ("default",), alone=True)
+    with answer_lost(nth):
+        work(claim, boot, ("default",), chain=True)
+    assert statuses(run) == {"pay": "succeeded"}
+    assert len(world.sends) == 1
+    kinds = list(Entry.objects.filter(run_id=run.id).values_list("kind", flat=True))
+    assert (kinds.count("effect.sent"), kinds.count("effect.committed")) == (1, 1)
+
+
+def test_a_journal_is_written_once_although_the_answer_to_its_commit_is_lost(start, world):
+    def journal(context: Context) -> None:
+        if context.recorded("model", 7) is None:
+            context.record(CallRecord("model", "m", 7, 0, "h", {}, {}, now(), 1, cost_microusd=5))
+            context.entry("model.requested", {})
+            context.flush()
+
+    world.before = journal
+    run = start()
+    with answer_lost(3):  # started and claimed before it
+        work_all()
+    work_all()
+    assert statuses(run) == {"pay": "succeeded"}
+    run.refresh_from_db()
+    assert run.cost_microusd == 5
+    assert Entry.objects.filter(run_id=run.id, kind="model.requested").count() == 1
+
+
+# --- doubts that must not be forgotten --------------------------------------------------------------------
+
+
+def in_doubt_with(world, start, script, effect_class=EffectClass.PROBE):
+    world.effect_class, world.script = effect_class, list(script)
+    run = start()
+    work_all()
+    assert statuses(run) == {"pay": "in_doubt"}
+    return run
+
+
+def wake(run):
+    with services.locked_run(run.id) as tx:
+        tx.transition.wake("pay")
+
+
+@pytest.mark.parametrize("how", ["dies", "is given back", "fails before", "is too slow"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_doubt_outlives_the_attempt_that_looks_into_it(start, world, principal, alice, how, cancelled):
+    run = in_doubt_with(world, start, ["lost after"], EffectClass.OPAQUE)
+    if cancelled:
+        services.cancel_run(principal(alice), run.id)
+    wake(run)
+    if how == "dies":
+        claim_next(register_worker(lease_seconds=-1), ("default",), alone=True)
+    elif how == "is too slow":
+        with clock.frozen(now()) as time:
+            boot = register_worker(lease_seconds=10_000)
+            claim_next(boot, ("default",), alone=True)
+            time.move(seconds=1000)
+            reap(boot)
+    else:
+        raises = OperationalError("gone") if how == "is given back" else StepError("no", permanent=True)
+
+        def before(context: Context) -> None:
+            world.before = None
+            raise raises
+
+        world.before = before
+    work_all()
+    assert statuses(run) == {"pay": "in_doubt"}, "not cancelled, not failed, not sent again"
+    services.resolve_effect(principal(alice), effect().id, outcome="happened", reason="I saw it")
+    work_all()
+    assert statuses(run) == {"pay": "succeeded"}
+    assert len(world.sends) == 1
+
+
+def test_a_doubt_resolved_by_a_person_while_it_is_looked_into_goes_on(start, world, principal, alice):
+    def probe(key):
+        services.resolve_effect(principal(alice), effect().id, outcome="happened", reason="I saw it")
+        return Answer("unknown")
+
+    world.probe = probe
+    with clock.frozen(now()) as time:
+        run = in_doubt_with(world, start, ["lost after"])
+        for _ in range(LIMITS.probe_limit - 1):  # The next look is the last one by itself.
+            add_evidence(effect(), "probe", {"state": "unknown"})
+        for _ in range(10):
+            time.move(minutes=10)
+            work_all(register_worker())
+    assert statuses(run) == {"pay": "succeeded"}
+    assert len(world.sends) == 1
+
+
+def test_an_answer_after_the_time_out_is_evidence(start, world, monkeypatch):
+    release, real = threading.Event(), world.execute
+
+    def slow(key):
+        result = real(key)
+        release.wait(20)
+        return result
+
+    monkeypatch.setattr(world, "execute", slow)
+    world.timeout = 0.05
+    run = start()
+    work_all()
+    assert statuses(run) == {"pay": "in_doubt"}
+    release.set()
+    for thread in [t for t in threading.enumerate() if t.name == "effect-pay"]:
+        thread.join(20)
+    work_all()
+    assert statuses(run) == {"pay": "succeeded"}
+    assert len(world.sends) == 1
+
+
+def test_conditions_and_criteria_see_what_the_last_step_did(workspace, alice, principal, world):
+    version = version_of(
+        workspace,
+        [{"id": "pay", "kind": "tool", "tool": "pay"}],
+        contract={
+            "success_criteria": {
+                "output": [
+                    {"text": "It was paid.", "check": "expression",
+                     "args": {"that": 'effects.all(e, e.state == "committed")'}}
+                ]
+            }
+        },
+    )  # fmt: skip
+    run = services.start_run(principal(alice), version, {})
+    work_all()
+    run.refresh_from_db()
+    assert [c["result"] for c in run.checks] == ["pass"]
+
+
+# --- "it was done already: do it again?" ------------------------------------------------------------------
+
+
+@pytest.fixture
+def duplicate(start, world):
+    """A second run that looks like a repetition of the first, and asks."""
+    world.business_key, world.on_duplicate = "invoice/7", "ask"
+    start()
+    run = start()
+    work_all()
+    assert statuses(run) == {"pay": "waiting"}
+    return run, ApprovalRequest.objects.get(run=run)
+
+
+def test_a_repetition_that_is_refused_is_not_asked_about_again(duplicate, world, principal, alice):
+    run, request = duplicate
+    decide(principal(alice), request.id, verb="reject", reason="it was paid")
+    work_all()
+    run.refresh_from_db()
+    assert (run.status, run.error["code"]) == ("failed", "rejected")
+    assert len(world.sends) == 1
+
+
+def test_a_consent_to_repeat_is_used_up_by_the_repetition(duplicate, world, principal, alice):
+    run, request = duplicate
+    decide(principal(alice), request.id, verb="approve")
+    work_all()
+    assert statuses(run) == {"pay": "succeeded"}
+    assert len(world.sends) == 2
+    request.refresh_from_db()
+    assert request.consumed_at is not None
+    assert effect_of(run).approved_by["by"] == [principal(alice).label]
+
+
+def test_a_consent_to_repeat_outlives_a_definite_failure(duplicate, world, principal, alice):
+    run, request = duplicate
+    world.script = ["refused"]
+    decide(principal(alice), request.id, verb="approve")
+    with clock.frozen(now()) as time:
+        work_all(register_worker())
+        time.move(minutes=10)
+        work_all(register_worker())
+    assert statuses(run) == {"pay": "succeeded"}
+    assert len(world.sends) == 3
+
+
+def test_a_consent_to_repeat_holds_for_what_was_shown(duplicate, world, principal, alice):
+    run, request = duplicate
+    world.arguments = {"to": "b"}
+    decide(principal(alice), request.id, verb="approve")
+    work_all()
+    assert statuses(run) == {"pay": "failed"}
+    assert len(world.sends) == 1
+
+
+def effect_of(run):
+    return Effect.objects.filter(run_id=run.id).order_by("-generation").first()
+
+
+@pytest.mark.parametrize("action", ["reject", "edge"])
+def test_a_call_nobody_approved_in_time_fails_its_step_and_never_succeeds(start, world, action):
+    world.needs_grant = True
+    run = start()
+    with clock.frozen(now()) as time:
+        work_all(register_worker())
+        assert statuses(run) == {"pay": "waiting"}
+        ApprovalRequest.objects.filter(run=run).update(timeout_action=action, due_at=now())
+        run.steps.update(due_at=now())
+        time.move(seconds=1)
+        work_all(register_worker())
+    run.refresh_from_db()
+    assert (run.status, run.error["code"]) == ("failed", "approval_expired")
+    assert world.sends == []

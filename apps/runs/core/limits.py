@@ -21,6 +21,12 @@ class Limits:
     resend_max_seconds: float = 60.0
     poison_losses: int = 4
     """Deaths before a step is poison: the first may have been a neighbour's, three more were its own."""
+    attempts_for_free: int = 10
+    """Attempts of a step that may end because the database was away; after that it counts as a failure."""
+    claim_grace_seconds: float = 10.0
+    """A step claimed for this process that long ago, and not worked on here, is given back."""
+    lossy_patience_seconds: float = 5.0
+    """How long a step that has killed a worker waits before a process empties itself for it."""
     chain_steps: int = 20
     """Steps one worker chains before it looks whether another workspace waits."""
     chain_seconds: float = 0.25
