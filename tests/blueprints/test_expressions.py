@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import cel
@@ -197,14 +196,12 @@ BIG = {"x": list(range(5_000)), "s": "a" * 500_000, "t": ["b" * 1_000] * 2_000}
         "x.exists(a, x + x == [])",
     ],
 )
-def test_costly_expressions_stop_soon(source: str) -> None:
-    started = time.perf_counter()
+def test_costly_expressions_stop_by_count(source: str) -> None:
+    """Bounds are counted, not timed, so that an expression stops at the same place on every machine."""
     with pytest.raises(
         ExpressionError, match=r"too many operations|too much text|more than|regular expression"
     ):
         evaluate(source, BIG)
-
-    assert time.perf_counter() - started < 3
 
 
 def test_a_result_beyond_one_megabyte_is_refused() -> None:

@@ -187,7 +187,7 @@ class TestFailures:
             began = time.monotonic()
             with pytest.raises(DefiniteFailure):
                 fetch("POST", f"https://127.0.0.1:{port}/", seconds=0.4)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 2.9
 
     def test_a_connection_that_ends_without_an_answer_is_ambiguous(self, site: Site) -> None:
         with _raw_server(lambda c: c.recv(65536)) as port, pytest.raises(AmbiguousOutcome):
@@ -198,7 +198,7 @@ class TestFailures:
             began = time.monotonic()
             with pytest.raises(AmbiguousOutcome, match="in time"):
                 fetch("POST", f"http://127.0.0.1:{port}/", content=b"x", seconds=0.4)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 2.9
 
     def test_headers_that_trickle_end_in_time(self, site: Site) -> None:
         def trickle(connection: socket.socket) -> None:
@@ -211,7 +211,7 @@ class TestFailures:
             began = time.monotonic()
             with pytest.raises(AmbiguousOutcome):
                 fetch("POST", f"http://127.0.0.1:{port}/", seconds=0.5)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 2.9
 
     def test_a_body_that_trickles_ends_in_time_with_the_status(self, site: Site) -> None:
         def trickle(connection: socket.socket) -> None:
@@ -225,7 +225,7 @@ class TestFailures:
             began = time.monotonic()
             response = fetch("POST", f"http://127.0.0.1:{port}/", seconds=0.5)
             assert (response.status, "cut off" in response.incomplete) == (200, True)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 2.9
 
     def test_a_large_body_is_cut(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(client, "MAX_BYTES", 1000)
