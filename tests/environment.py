@@ -12,7 +12,7 @@ import shutil
 import tempfile
 
 _OURS = ("MN_", "OPENAI_", "ANTHROPIC_", "OTEL_")
-_PASS = ("MN_TEST_",)
+_PASS = ("MN_TEST_", "MN_SCREENSHOTS")
 
 for _name in list(os.environ):
     if _name.startswith(_OURS) and not _name.startswith(_PASS):
