@@ -153,7 +153,8 @@ def _no_constant(name: str) -> Any:
 
 def _json_is_shallow(text: str) -> bool:
     depth = 0
-    for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text, re.DOTALL):
+    # A string that is never closed runs to the end, so that no quote is read twice: linear in any text.
+    for match in re.finditer(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)|[\[\]{}]', text, re.DOTALL):
         if match[0] in "[{":
             depth += 1
             if depth > MAX_DEPTH:

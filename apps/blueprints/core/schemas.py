@@ -281,16 +281,26 @@ def _resolves(root: Any, reference: str) -> bool:
 
 
 def _target(root: Any, reference: str) -> Any:
+    """The schema a reference names: only where a schema stands, because nothing else has been checked.
+
+    A schema hidden in a `const` or a `default` could refer to any address, and who validates would fetch it.
+    """
     if reference == "#":
         return root
-    if not reference.startswith("#/"):
+    if not reference.startswith("#/") or "%" in reference:
         return None
     value = root
-    for part in reference[2:].split("/"):
-        part = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(value, dict) or part not in value:
+    parts = iter(part.replace("~1", "/").replace("~0", "~") for part in reference[2:].split("/"))
+    for keyword in parts:
+        value = value.get(keyword) if isinstance(value, dict) else None
+        if keyword in _SCHEMAS:
+            value = value.get(next(parts, "")) if isinstance(value, dict) else None
+        elif keyword in _SCHEMA_LIST:
+            index = next(parts, "")
+            at = int(index[:9]) if index.isdecimal() else -1
+            value = value[at] if isinstance(value, list) and 0 <= at < len(value) else None
+        elif keyword not in _SCHEMA:
             return None
-        value = value[part]
     return value
 
 

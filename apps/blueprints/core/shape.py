@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from apps.blueprints.core.document import Document
 from apps.blueprints.core.kinds import RUNNABLE
-from apps.blueprints.core.problems import Path, Problems, path_text, shown
+from apps.blueprints.core.problems import MOST, Path, Problems, path_text, shown
 from apps.blueprints.core.schemas import word
 from apps.blueprints.core.suggest import instead, listed, nearest
 
@@ -126,6 +126,11 @@ def _take_out(exc: ValidationError, fitted: Fitted, problems: Problems) -> bool:
         is_missing = error["type"] == "missing"
         place, tags = _place(error["loc"][:-1] if is_missing else error["loc"], fitted)
         value = _value(fitted.data, place)
+        if len(problems.found) >= MOST:
+            # Finding the right words takes longer than finding the error, and nobody would read them.
+            problems.left_out += 1
+            fitted.gone.add(place)
+            continue
         if tags[-1:] == ("str",) and isinstance(value, dict):
             continue  # The other half of "text or a mapping" has its own errors.
         if is_missing:

@@ -10,7 +10,8 @@ import unicodedata
 
 _NARROW = frozenset("ijlIrtf.,:;'|!()[]{} ·-")
 _WIDE = frozenset("mwMWQGOD@%—…")
-_PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+_PLACEHOLDER = re.compile(r"\{\{((?:(?!\{\{).)*?)\}\}")
+"""Never over another opening, so that a text of opening brackets is read in linear time."""
 _PLAIN_PATH = re.compile(r"[\w.]+")
 
 
@@ -77,7 +78,7 @@ def without_placeholders(text: str) -> str:
     """A title as a person reads it before there are values: `{{ inputs.company }}` becomes ‹company›."""
 
     def word(match: re.Match[str]) -> str:
-        source = match[1]
+        source = match[1].strip()
         return f"‹{source.rpartition('.')[2].replace('_', ' ')}›" if _PLAIN_PATH.fullmatch(source) else "‹…›"
 
     return " ".join(_PLACEHOLDER.sub(word, text).split())

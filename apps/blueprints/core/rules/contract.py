@@ -403,14 +403,14 @@ def _check_requires(case: Case) -> None:
         )
 
 
-_CLAUSE = re.compile(r"^\s*(>=|<=|==|!=|~=|>|<|=)?\s*v?(\d+(?:\.\d+)*)\s*$")
+_CLAUSE = re.compile(r"(>=|<=|==|!=|~=|>|<|=)?\s*v?(\d+(?:\.\d+)*)")
 
 
 def satisfies(version: str, requires: str) -> bool | None:
     """Whether a version is among those named, such as `>=0.1,<2`; None when the text cannot be read."""
     have = _numbers(version)
     for clause in requires.split(","):
-        match = _CLAUSE.match(clause)
+        match = _CLAUSE.fullmatch(clause.strip())
         if match is None:
             return None
         sign, want = match[1] or "==", _numbers(match[2])
