@@ -52,7 +52,7 @@ _SHORT_TEXTS = (
 _ADDRESSES = ("to", "recipient", "email", "e_mail", "contact_email", "address", "mail")
 _PEOPLE = ("contact_name", "contact", "recipient_name", "full_name", "first_name", "person", "name")
 _NEUTRAL = ("unknown", "other", "none", "unclear", "undecided", "not_stated", "neutral")
-_EMAIL = re.compile(r"[A-Za-z0-9._%+\-]+@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+")
+_EMAIL = re.compile(r"(?<![A-Za-z0-9._%+\-])[A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+")
 _URL = re.compile(r"https?://[^\s)>\]\"']+")
 _NUMBER = re.compile(
     r"(?<![\w.,])[-+]?(?:\d{1,3}(?:[,\u00a0 ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?![\w])(?!-\d)"

@@ -34,7 +34,7 @@ MAX_SECONDS = 20.0
 CACHE_VERSION = 1
 """Raise it when the same bytes give another text."""
 MAX_CACHED_FILES = 2000
-_HTML = re.compile(rb"^\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.I | re.S)
+_HTML = re.compile(rb"<(!doctype\s+html|html|head|body)\b", re.I)
 _UNSUPPORTED = {
     b"PK\x03\x04": "It is a ZIP-based file such as Word, Excel or EPUB",
     b"\xd0\xcf\x11\xe0": "It is an old Office file",
@@ -89,7 +89,7 @@ def kind_of(data: bytes, name: str, media_type: str = "") -> str:
         return "pdf"
     if any(data.startswith(mark) for mark in _UNSUPPORTED):
         return ""
-    if suffix in {".html", ".htm", ".xhtml"} or "html" in media_type or _HTML.match(data[:4096]):
+    if suffix in {".html", ".htm", ".xhtml"} or "html" in media_type or _begins_like_html(data[:4096]):
         return "html"
     if suffix in {".csv", ".tsv"} or media_type in {"text/csv", "text/tab-separated-values"}:
         return "csv"
@@ -98,6 +98,17 @@ def kind_of(data: bytes, name: str, media_type: str = "") -> str:
     if suffix == ".pdf":
         return "pdf"
     return "text"
+
+
+def _begins_like_html(start: bytes) -> bool:
+    """Whether the first tag, after any XML declaration and comments, is one that begins a page."""
+    # Step by step, because one pattern for all of it takes exponential time on many comments.
+    rest = start.lstrip()
+    if rest.startswith(b"<?xml"):
+        rest = rest.partition(b">")[2].lstrip()
+    while rest.startswith(b"<!--"):
+        rest = rest[4:].partition(b"-->")[2].lstrip()
+    return _HTML.match(rest) is not None
 
 
 def _extract(data: bytes, kind: str, name: str, seconds: float) -> Extracted:
@@ -208,9 +219,12 @@ def markdown_headings(text: str) -> tuple[tuple[int, int, str], ...]:
         if mark:
             fence = "" if fence and bare.startswith(fence) else (fence or mark[1])
         elif not fence:
-            heading = re.match(r"\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$", line)
-            if heading and heading[2]:
-                found.append((offset, len(heading[1]), heading[2][:200]))
+            is_indented = len(line) - len(line.lstrip()) > 3
+            heading = None if is_indented else re.match(r"(#{1,6})\s+(.+)", bare)
+            # Marks at the end are cut off here: a pattern that looks for them takes cubic time.
+            title = heading[2].rstrip("#").rstrip() if heading else ""
+            if heading and title:
+                found.append((offset, len(heading[1]), title[:200]))
             elif (
                 previous[1]
                 and re.fullmatch(r"=+|-{2,}", bare)

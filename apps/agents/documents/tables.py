@@ -35,6 +35,8 @@ _AMOUNT = re.compile(
     rf"(?P<digits>\d[\d.,{_SPACES}]*|[.,]\d+)\s*(?P<after>{_CURRENCY}|%)?\s*"
     r"(?P<sign3>[-−–])?(?P<close>\))?$"
 )
+LONGEST_AMOUNT = 80
+"""Longer texts are no amounts; the pattern would take cubic time to say so."""
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
 _ISO = re.compile(r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ]\d{1,2}:\d{2}.*)?$")
 _NUMERIC_DATE = re.compile(r"^(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?:[T ,]+\d{1,2}:\d{2}.*)?$")
@@ -195,7 +197,8 @@ def decimal_comma(values: Sequence[str]) -> bool:
 
 def amount(text: str, comma: bool = False) -> Decimal | None:
     """Read an amount with its currency sign and thousands; brackets or a minus at either end are negative."""
-    match = _AMOUNT.match(text.strip())
+    bare = text.strip()
+    match = _AMOUNT.match(bare) if len(bare) <= LONGEST_AMOUNT else None
     if match is None or bool(match["open"]) != bool(match["close"]):
         return None
     digits = re.sub(f"[{_SPACES}]", "", match["digits"])

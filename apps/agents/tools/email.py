@@ -34,6 +34,8 @@ _FILE = SMTP_POLICY.clone(cte_type="8bit", linesep="\n", max_line_length=998)
 _LOCAL = re.compile(r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*$")
 _LABEL = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")
 _SAFE_KEY = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
+_BLANK = re.compile(r"\{\{[^{}\n]{0,200}\}\}|\[(?:name|company|date|your name)\]", re.I)
+"""A place left to fill in; bounded, so that a body of opening brackets is read in linear time."""
 
 _ADDRESSES: dict[str, Any] = {
     "description": "One address, or several: as a list, or in one text with commas between.",
@@ -120,7 +122,7 @@ def draft(call: ToolRun) -> dict[str, Any]:
     """The message with its addresses checked and its lines ended alike. Raises StepError (permanent)."""
     shaped = shape(call.arguments, needs_recipient=False)
     notes = [] if shaped["to"] else ["There is no recipient yet."]
-    blanks = sorted(set(re.findall(r"\{\{.*?\}\}|\[(?:name|company|date|your name)\]", shaped["body"], re.I)))
+    blanks = sorted(set(_BLANK.findall(shaped["body"])))
     notes += [f"The body still holds the blank {blank}." for blank in blanks[:10]]
     return {**shaped, "notes": notes}
 
