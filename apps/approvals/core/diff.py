@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
+from difflib import Match, SequenceMatcher
+from itertools import accumulate
 from typing import Any, Literal
 
 from apps.approvals.core.edits import changed_fields
@@ -14,6 +16,8 @@ from apps.approvals.core.edits import changed_fields
 MAX_TOKENS = 1500
 """Above this a text is compared line by line: comparing is quadratic."""
 MAX_LINES = 3000
+MAX_WORK = 8_000_000
+"""Pairs of equal tokens looked at, about two seconds; a text rewritten word by word needs less."""
 _WORDS = re.compile(r"\s+|[^\s\w]|\w+")
 
 
@@ -60,9 +64,13 @@ def text_diff(before: str, after: str) -> tuple[Part, ...]:
     if max(len(old), len(new)) > MAX_TOKENS:
         old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     if max(len(old), len(new)) > MAX_LINES:
-        return tuple(Part(op, text) for op, text in (("removed", before), ("added", after)) if text)  # type: ignore[arg-type]
+        return _replaced(before, after)
+    try:
+        found = _Matcher(old, new).get_opcodes()
+    except _TooAlike:
+        return _replaced(before, after)
     parts: list[Part] = []
-    for tag, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for tag, i1, i2, j1, j2 in found:
         if tag == "equal":
             parts.append(Part("same", "".join(old[i1:i2])))
             continue
@@ -71,6 +79,34 @@ def text_diff(before: str, after: str) -> tuple[Part, ...]:
         if j2 > j1:
             parts.append(Part("added", "".join(new[j1:j2])))
     return tuple(parts)
+
+
+def _replaced(before: str, after: str) -> tuple[Part, ...]:
+    """Without a comparison: all of the one gone, all of the other new."""
+    removed = (Part("removed", before),) if before else ()
+    return (*removed, Part("added", after)) if after else removed
+
+
+class _TooAlike(Exception):
+    """Comparing would take too long."""
+
+
+class _Matcher(SequenceMatcher[str]):
+    """Gives up after MAX_WORK: two texts of the same few words, over and over, take minutes to compare."""
+
+    def __init__(self, old: list[str], new: list[str]) -> None:
+        super().__init__(None, old, new, autojunk=False)
+        places = Counter(new)
+        self._work = [0, *accumulate(places[token] for token in old)]
+        self._left = MAX_WORK
+
+    def find_longest_match(
+        self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
+    ) -> Match:
+        self._left -= self._work[-1 if ahi is None else ahi] - self._work[alo]
+        if self._left < 0:
+            raise _TooAlike
+        return super().find_longest_match(alo, ahi, blo, bhi)
 
 
 def as_text(value: Any) -> str:
