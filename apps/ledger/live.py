@@ -47,8 +47,13 @@ def announce(*groups: str) -> None:
     with _lock:
         fresh = [g for g in groups if g not in _pending]
         _pending.update(fresh)
-    if fresh:
+    if not fresh:
+        return
+    try:
         loop.call_soon_threadsafe(_spawn, fresh)
+    except RuntimeError:  # The loop was closed meanwhile; pages poll.
+        with _lock:
+            _pending.difference_update(fresh)
 
 
 _tasks: set[asyncio.Task[None]] = set()

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
+
+from django.db import Error as DatabaseTrouble
+from django.db.models import QuerySet
 
 from apps.blueprints.core.document import Node
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.state import RunState, StepState
 from apps.runs.core.states import RUN_ENDED, StepStatus
-from apps.runs.errors import StaleStep
+from apps.runs.errors import RunNotFound, StaleStep
 from apps.runs.models import Run, Step
 from apps.runs.names import Names
 from apps.runs.transact import RunBusy, RunTransaction, locked_run
 from mirrorneuron.base import crash
+from mirrorneuron.base.clock import now
+from mirrorneuron.base.logs import logger
+
+log = logger(__name__)
 
 
 @dataclass
@@ -46,32 +54,63 @@ def timeout_of(node: Node) -> float:
     return node.timeout or LIMITS.step_timeout_seconds
 
 
-def claim_next(worker: UUID, queues: Sequence[str], *, alone: bool) -> Claim | None:
+def claim_next(
+    worker: UUID, queues: Sequence[str], *, alone: bool, lossy_first: bool = False
+) -> Claim | None:
     """Claim the most urgent ready step, or None.
 
     alone: nothing else runs in this process; only then may a step that has killed a worker be claimed, so
-    that the next death is certainly its own (ENGINE rule 14).
+    that the next death is certainly its own (ENGINE rule 14). lossy_first: this process was emptied for one.
     """
     crash.reach("before_claim")
-    candidates = (
+    passed_over: set[UUID] = set()
+    for _ in range(LIMITS.claim_rounds):
+        candidates = _candidates(queues).exclude(run_id__in=passed_over)
+        if not alone:
+            candidates = candidates.filter(losses=0)
+        elif lossy_first:
+            candidates = candidates.order_by("-losses", "ready_at", "id")
+        found = list(candidates.values_list("run_id", "path")[: LIMITS.claim_candidates])
+        for run_id, path in found:
+            if run_id in passed_over:
+                continue
+            claim = _try(run_id, path, worker)
+            if claim is not None:
+                crash.reach("after_claim")
+                return claim
+            # Its run is busy, or has changed: there may be work behind it.
+            passed_over.add(run_id)
+        if len(found) < LIMITS.claim_candidates:
+            return None
+    return None
+
+
+def _candidates(queues: Sequence[str]) -> QuerySet[Step]:
+    return (
         Step.objects.filter(status=StepStatus.READY, queue__in=queues, run__pause_requested=False)
         .exclude(run__status__in=RUN_ENDED)
         .order_by("priority", "ready_at", "id")
-        .values_list("run_id", "path", "losses")[: LIMITS.claim_candidates]
     )
-    for run_id, path, losses in list(candidates):
-        if losses and not alone:
-            continue
-        try:
-            with locked_run(run_id, skip_locked=True) as tx:
-                if not tx.transition.may_claim(path):
-                    continue
-                claim = claim_in(tx, path, worker)
-        except (RunBusy, StaleStep):
-            continue
-        crash.reach("after_claim")
-        return claim
-    return None
+
+
+def _try(run_id: UUID, path: str, worker: UUID) -> Claim | None:
+    try:
+        with locked_run(run_id, skip_locked=True) as tx:
+            return claim_in(tx, path, worker) if tx.transition.may_claim(path) else None
+    except (RunBusy, StaleStep, RunNotFound):
+        return None
+    except DatabaseTrouble:
+        raise
+    except Exception:
+        # One run that cannot even be read must not stand before all others.
+        log.exception("claim.failed", run=str(run_id), step=path)
+        return None
+
+
+def needs_empty_process(queues: Sequence[str]) -> bool:
+    """Whether a step that has killed a worker has waited so long that a process empties itself for it."""
+    since = now() - timedelta(seconds=LIMITS.lossy_patience_seconds)
+    return _candidates(queues).filter(losses__gt=0, ready_at__lt=since).exists()
 
 
 def claim_in(tx: RunTransaction, path: str, worker: UUID) -> Claim:

@@ -144,7 +144,8 @@ def effect_for(principal: Principal, effect_id: Any) -> Effect:
 def costs_of(run: Run) -> dict[str, Any]:
     """What the run cost, per step and per model; unknown is said, never counted as zero."""
     by_model: dict[str, dict[str, Any]] = {}
-    for call in Call.objects.filter(step__run=run, kind="model").order_by("id"):
+    calls = Call.objects.filter(step__run=run, kind="model").order_by("id")
+    for call in calls.defer("request", "response", "error"):
         line = by_model.setdefault(
             call.name,
             {"model": call.name, "requests": 0, "input_tokens": 0, "output_tokens": 0, "microusd": 0,

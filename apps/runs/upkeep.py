@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import Error as DatabaseTrouble
 from django.db.models import Exists, OuterRef, Q
 
 from apps.ledger.core.states import EffectState
@@ -109,6 +110,16 @@ def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID, *, abandoned: boo
         return 1
     except (RunBusy, StaleStep, RunNotFound):
         return 0
+    except Exception as exc:
+        return _passed_over(run_id, exc)
+
+
+def _passed_over(run_id: UUID, exc: Exception) -> int:
+    """One run that cannot be read or moved must not keep all others from it."""
+    if isinstance(exc, DatabaseTrouble):
+        raise exc
+    log.error("upkeep.failed", run=str(run_id), exc_info=exc)
+    return 0
 
 
 def _timeout(step: StepState) -> dict[str, Any]:
@@ -202,6 +213,8 @@ def _fire(run_id: UUID, paths: list[str]) -> int:
                 moved += 1
     except (RunBusy, RunNotFound, StaleStep):
         return 0
+    except Exception as exc:
+        return _passed_over(run_id, exc)
     return moved
 
 

@@ -18,23 +18,27 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from django.db import DatabaseError, connection, connections
+from django.db import Error as DatabaseTrouble
+from django.db import connection, connections
 
-from apps.runs.claims import claim_next
+from apps.runs import at_work
+from apps.runs.claims import claim_next, needs_empty_process
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.states import RUN_ENDED, StepStatus
 from apps.runs.executor import work_chain
 from apps.runs.models import Step, Worker
-from apps.runs.upkeep import anything_due, forget_old_workers, upkeep
+from apps.runs.upkeep import anything_due, forget_old_workers, take_back, upkeep
 from mirrorneuron.base.clock import clock, now
 from mirrorneuron.base.logs import logger
 from mirrorneuron.config import config
 
 log = logger(__name__)
 ATTENTION_SECONDS = 10.0
+STUCK_SECONDS = 30.0
+"""A step that holds its slot this long past its deadline will not give it back."""
 _current: WorkerProcess | None = None
 
 
@@ -63,8 +67,13 @@ class WorkerProcess:
         self.lease_seconds = LIMITS.embedded_lease_seconds if sole else config().lease_seconds
         self._free = threading.Semaphore(slots)
         self._busy = 0
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        """Guards the next four."""
+        self._claiming_alone = False
         self._exclusive = False
+        """A step that has killed a worker runs, and nothing beside it."""
+        self._emptying = False
+        """Such a step has waited for long: nothing new starts until nothing runs."""
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._renewed = time.monotonic()
@@ -94,7 +103,7 @@ class WorkerProcess:
             thread.join(max(end - time.monotonic(), 0.1))
         while self._busy and time.monotonic() < end:
             time.sleep(0.02)
-        with contextlib.suppress(DatabaseError):
+        with contextlib.suppress(DatabaseTrouble):
             Worker.objects.filter(boot=self.boot).update(stopped_at=now(), lease_until=now())
         if _current is self:
             _current = None
@@ -124,10 +133,11 @@ class WorkerProcess:
 
     @staticmethod
     def sync_clock() -> None:
-        """Take over the database's time."""
-        if connection.vendor != "postgresql":
-            return
+        """Take over the database's time; with a file it is this machine's, which may have slept."""
         sent = time.monotonic()
+        if connection.vendor != "postgresql":
+            clock.set_offset(datetime.now(UTC), sent, time.monotonic())
+            return
         with connection.cursor() as cursor:
             cursor.execute("SELECT clock_timestamp()")
             (at,) = cursor.fetchone()
@@ -146,8 +156,9 @@ class WorkerProcess:
                 if time.monotonic() - last >= renew_every:
                     self._renew()
                     last = time.monotonic()
-            except DatabaseError as exc:
-                log.warning("lease.renewal_failed", error=str(exc))
+            except Exception as exc:
+                # Whatever it is: a worker without a lease loses every step it takes.
+                log.warning("lease.renewal_failed", error=str(exc) or type(exc).__name__)
                 connections.close_all()
         connections.close_all()
 
@@ -157,7 +168,7 @@ class WorkerProcess:
             self._renew()
 
     def _renew(self) -> None:
-        self._renewed = time.monotonic()
+        asked = time.monotonic()
         self.sync_clock()
         until = now() + timedelta(seconds=self.lease_seconds)
         if not Worker.objects.filter(boot=self.boot).update(lease_until=until):
@@ -166,6 +177,7 @@ class WorkerProcess:
                 boot=self.boot, host=socket.gethostname(), pid=os.getpid(), embedded=self.embedded,
                 started_at=now(), lease_until=until,
             )  # fmt: skip
+        self._renewed = asked
 
     def _kill_requested(self) -> bool:
         return Worker.objects.filter(boot=self.boot, kill_requested_at__isnull=False).exists()
@@ -179,19 +191,24 @@ class WorkerProcess:
                 if time.monotonic() > attention:
                     # At the start and now and then: what the quick question does not see.
                     attention = time.monotonic() + ATTENTION_SECONDS
-                    upkeep(self.boot)
                     self._exit_if_stuck()
+                    upkeep(self.boot)
+                    take_back(self.boot)
                 if time.monotonic() > housekeeping:
                     housekeeping = time.monotonic() + 3600
                     forget_old_workers()
                 if anything_due(self.boot, self.queues):
                     upkeep(self.boot)
+                    self._emptying = needs_empty_process(self.queues)
                     self._spawn_drains()
-            except DatabaseError as exc:
+                else:
+                    self._emptying = False
+            except DatabaseTrouble as exc:
                 log.warning("poll.failed", error=str(exc))
                 connections.close_all()
             except Exception:
                 log.exception("poll.crashed")
+                connections.close_all()
             self._wake.wait(config().poll_seconds)
             self._wake.clear()
         connections.close_all()
@@ -220,10 +237,9 @@ class WorkerProcess:
 
     def _exit_if_stuck(self) -> None:
         """A process with half its slots past their deadline exits; its supervisor starts a fresh one."""
-        if self.slots < 2:
-            return
-        late = Step.objects.filter(worker=self.boot, status=StepStatus.RUNNING, deadline_at__lt=now()).count()
-        if late * 2 >= self.slots:
+        # Not the rows: those were taken back long ago. What counts is who still holds a slot.
+        late = at_work.late(now() - timedelta(seconds=STUCK_SECONDS))
+        if late and late * 2 >= self.slots:
             log.error("worker.stuck", late=late, slots=self.slots)
             os._exit(70)
 
@@ -240,7 +256,7 @@ class WorkerProcess:
                 if not done:
                     break
                 worked += done
-        except DatabaseError as exc:
+        except DatabaseTrouble as exc:
             log.warning("drain.failed", error=str(exc))
             connections.close_all()
         finally:
@@ -250,23 +266,38 @@ class WorkerProcess:
         return worked
 
     def _work_one(self) -> int:
-        with self._lock:
-            if self._exclusive:
-                return 0  # A step that has killed a worker runs alone.
-            alone = self._busy == 0
+        with self._changed:
+            # Whether a process is empty must stay true until it is known what is claimed for it.
+            self._changed.wait_for(lambda: not self._claiming_alone)
+            alone, emptying = self._busy == 0, self._emptying
+            if self._exclusive or (emptying and not alone):
+                return 0
             self._busy += 1
+            self._claiming_alone = alone
         try:
-            claim = claim_next(self.boot, self.queues, alone=alone)
+            claim = None
+            try:
+                claim = claim_next(self.boot, self.queues, alone=alone, lossy_first=emptying)
+            finally:
+                with self._changed:
+                    if alone:
+                        self._exclusive = claim is not None and claim.step.losses > 0
+                        self._claiming_alone = False
+                        self._changed.notify_all()
             if claim is None:
                 return 0
-            if claim.step.losses:
-                self._exclusive = True
-            return work_chain(claim, self.boot, self.queues, self._may_go_on)
+            lossy = claim.step.losses > 0
+            return work_chain(claim, self.boot, self.queues, _never if lossy else self._may_go_on)
         finally:
-            with self._lock:
+            with self._changed:
                 self._busy -= 1
                 if self._busy == 0:
                     self._exclusive = False
 
     def _may_go_on(self) -> bool:
-        return not self._stopping.is_set()
+        return not self._stopping.is_set() and not self._emptying
+
+
+def _never() -> bool:
+    """A step that has killed a worker runs alone; what follows it need not."""
+    return False

@@ -12,25 +12,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+HOLD_SECONDS = 5.0
+"""The clock stands still rather than go back this far; a larger error is corrected at once."""
+
 
 class Clock:
-    """Aware UTC time that never runs backwards inside one process."""
+    """Aware UTC time; inside one process it runs backwards only when it was wrong by more than 5 s."""
 
     def __init__(self) -> None:
         self._base = time.time() - time.monotonic()
+        self._floor = 0.0
         self._frozen: datetime | None = None
 
     def now(self) -> datetime:
         if self._frozen is not None:
             return self._frozen
-        return datetime.fromtimestamp(self._base + time.monotonic(), UTC)
+        return datetime.fromtimestamp(max(self._base + time.monotonic(), self._floor), UTC)
 
     def set_offset(self, database_now: datetime, sent: float, received: float) -> None:
         """Adopt the database's time.
 
-        sent, received: monotonic seconds around the question; the answer is taken to lie half way.
+        sent, received: monotonic seconds around the question; the answer is taken to lie half way. An answer
+        that was so slow that it proves nothing against what is known changes nothing.
         """
-        self._base = database_now.timestamp() - (sent + received) / 2
+        base = database_now.timestamp() - (sent + received) / 2
+        back = self._base - base
+        if abs(back) <= (received - sent) / 2:
+            return
+        self._floor = self._base + time.monotonic() if 0 < back <= HOLD_SECONDS else 0.0
+        self._base = base
 
     @contextmanager
     def frozen(self, at: datetime) -> Iterator[FrozenClock]:

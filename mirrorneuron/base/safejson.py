@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 import unicodedata
 from datetime import date, datetime
 from decimal import Decimal
@@ -18,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 MAX_DEPTH = 100
+_REFUSED = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(value: Any) -> Any:
@@ -60,9 +62,7 @@ def _storable(value: Any, depth: int) -> Any:
 
 
 def _text(text: str) -> str:
-    if "\x00" not in text and text.isascii():
-        return text
-    return "".join(f"\\u{ord(c):04x}" if c == "\x00" or 0xD800 <= ord(c) <= 0xDFFF else c for c in text)
+    return _REFUSED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _shallow(value: Any) -> str:
@@ -80,8 +80,9 @@ def canonical(value: Any) -> str:
 def _normal(value: Any) -> Any:
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        # A database may give 1e20 back as the integer it is, which `storable` then holds as text.
+        return storable(int(value))
     if isinstance(value, dict):
         return {unicodedata.normalize("NFC", k): _normal(v) for k, v in value.items()}
     if isinstance(value, list):

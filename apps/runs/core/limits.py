@@ -35,6 +35,8 @@ class Limits:
     reap_batch: int = 50
     due_batch: int = 200
     claim_candidates: int = 8
+    claim_rounds: int = 8
+    """How often a claim looks behind candidates it could not have."""
     embedded_lease_seconds: int = 180
     """On a laptop the data lock proves there is one worker, so its lease is renewed rarely."""
     worker_retention_days: int = 7

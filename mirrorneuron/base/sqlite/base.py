@@ -8,6 +8,7 @@ work, because Django runs those hooks after `_commit`.
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,29 @@ class WriteLock:
 
     def acquire(self) -> None:
         self._thread.acquire()
-        if self._file is not None:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            if self._file is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+        except BaseException:
+            self._thread.release()
+            raise
 
     def release(self) -> None:
-        if self._file is not None:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._thread.release()
+        try:
+            if self._file is not None:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._thread.release()
+
+    @classmethod
+    def forget_all(cls) -> None:
+        """In a forked child: a lock file shared with the parent keeps neither out, and a thread that held the
+        lock is not there to release it."""
+        cls._all, cls._registry = {}, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=WriteLock.forget_all)
 
 
 class LockingCursor(django_sqlite.SQLiteCursorWrapper):
@@ -56,16 +73,30 @@ class LockingCursor(django_sqlite.SQLiteCursorWrapper):
     owner: DatabaseWrapper
 
     def execute(self, query: str, params: Any = None) -> Any:
-        if self.owner.holds_write_lock or not query.lstrip()[:7].upper().startswith(_WRITES):
+        if self.owner.holds_write_lock or not _writes(query):
             return super().execute(query, params)
         with self.owner.write_lock():
             return super().execute(query, params)
+
+    def executemany(self, query: str, param_list: Any) -> Any:
+        if self.owner.holds_write_lock or not _writes(query):
+            return super().executemany(query, param_list)
+        with self.owner.write_lock():
+            return super().executemany(query, param_list)
+
+
+def _writes(query: str) -> bool:
+    return query.lstrip()[:7].upper().startswith(_WRITES)
 
 
 class DatabaseWrapper(django_sqlite.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.holds_write_lock = False
+        self._held: WriteLock | None = None
+
+    @property
+    def holds_write_lock(self) -> bool:
+        return self._held is not None
 
     def _lock(self) -> WriteLock:
         name = str(self.settings_dict["NAME"])
@@ -75,14 +106,15 @@ class DatabaseWrapper(django_sqlite.DatabaseWrapper):
         return _Held(self)
 
     def take_write_lock(self) -> None:
-        if not self.holds_write_lock:
-            self._lock().acquire()
-            self.holds_write_lock = True
+        if self._held is None:
+            lock = self._lock()
+            lock.acquire()
+            self._held = lock
 
     def drop_write_lock(self) -> None:
-        if self.holds_write_lock:
-            self.holds_write_lock = False
-            self._lock().release()
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
 
     def create_cursor(self, name: str | None = None) -> Any:
         cursor = self.connection.cursor(factory=LockingCursor)

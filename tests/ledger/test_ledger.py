@@ -1,0 +1,96 @@
+"""The ledger: gapless, in order, never rewritten; evidence is always kept."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from apps.ledger import live
+from apps.ledger.core.states import MOVES, EffectState
+from apps.ledger.models import Effect, Entry, Evidence
+from apps.ledger.selectors import effects_of, entries_after
+from apps.ledger.services import Line, add_evidence, append
+from mirrorneuron.base.clock import now
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def run_id():
+    return uuid4()
+
+
+@pytest.fixture
+def write(workspace, run_id):
+    def write(first, *lines):
+        append(workspace_id=workspace.id, run_id=run_id, first_seq=first, at=now(), lines=lines)
+
+    return write
+
+
+@pytest.fixture
+def effect(workspace, run_id):
+    return Effect.objects.create(
+        workspace=workspace, run_id=run_id, step_path="pay", key="k", fingerprint="f", tool="pay",
+        effect_class="opaque", arguments={},
+    )  # fmt: skip
+
+
+def line(kind="step.ready", **data):
+    return Line(kind, "a", 1, data)
+
+
+def test_lines_are_numbered_one_after_the_other(write, run_id):
+    write(1, line(), line(), line())
+    write(4, line())
+    assert [e.seq for e in entries_after(run_id, 0)] == [1, 2, 3, 4]
+    assert [e.seq for e in entries_after(run_id, 2)] == [3, 4]
+    assert [e.seq for e in entries_after(run_id, 0, limit=2)] == [1, 2]
+
+
+def test_a_number_is_given_once(write):
+    write(1, line())
+    with pytest.raises(IntegrityError), transaction.atomic():
+        write(1, line())
+
+
+def test_two_runs_count_apart(workspace, write):
+    write(1, line())
+    append(workspace_id=workspace.id, run_id=uuid4(), first_seq=1, at=now(), lines=[line()])
+    assert Entry.objects.filter(seq=1).count() == 2
+
+
+def test_a_line_holds_whatever_happened(write, run_id):
+    write(1, line(odd="a\x00b\ud800", number=float("nan"), raw=b"\xff"))
+    assert entries_after(run_id, 0)[0].data == {
+        "odd": "a\\u0000b\\ud800", "number": "NaN", "raw": {"$bytes": "/w=="}
+    }  # fmt: skip
+
+
+def test_evidence_is_added_and_never_replaced(effect):
+    add_evidence(effect, "worker", {"state": "present"}, fence=1)
+    add_evidence(effect, "worker", {"state": "present"}, fence=1)
+    add_evidence(effect, "person", {"outcome": "happened"})
+    assert [e.source for e in Evidence.objects.order_by("id")] == ["worker", "worker", "person"]
+    assert [e.id for e in effects_of(effect.run_id)] == [effect.id]
+    assert effects_of(effect.run_id, state="committed") == []
+
+
+def test_what_was_committed_or_failed_never_changes():
+    assert MOVES[EffectState.COMMITTED] == MOVES[EffectState.FAILED] == frozenset()
+    assert EffectState.INTENT not in {target for targets in MOVES.values() for target in targets}
+
+
+def test_a_hint_to_a_loop_that_has_closed_is_lost_and_nothing_else(monkeypatch):
+    class Closing:
+        def is_closed(self):
+            return False
+
+        def call_soon_threadsafe(self, *args):
+            raise RuntimeError("Event loop is closed")
+
+    monkeypatch.setattr(live, "_server_loop", Closing())
+    live.announce("run.x")
+    assert "run.x" not in live._pending
