@@ -20,12 +20,12 @@ _condition = threading.Condition()
 
 class Channel(memory.Channel):
     def _put(self, *args: Any, **kwargs: Any) -> None:
-        super()._put(*args, **kwargs)
+        super()._put(*args, **kwargs)  # type: ignore[no-untyped-call]
         with _condition:
             _condition.notify_all()
 
     def basic_ack(self, *args: Any, **kwargs: Any) -> None:
-        super().basic_ack(*args, **kwargs)
+        super().basic_ack(*args, **kwargs)  # type: ignore[no-untyped-call]
         with _condition:
             _condition.notify_all()
 
@@ -38,7 +38,8 @@ class Transport(memory.Transport):
         while True:
             with _condition:
                 try:
-                    self.cycle.get(self._deliver, timeout=0)
+                    assert self.cycle is not None
+                    self.cycle.get(self._deliver, timeout=0)  # type: ignore[no-untyped-call]
                     return
                 except Empty:
                     left = deadline - time.monotonic()

@@ -39,7 +39,7 @@ MAIN_PORT: dict[str, str] = {kind: ports[0] for kind, ports in PORTS.items()} | 
 RUNNABLE = frozenset(
     {"agent", "extract", "tool", "transform", "router", "aggregator", "approval", "check", "timer"}
 )
-"""Kinds this release runs; the others are part of the format and refused by validation with a clear problem."""
+"""Kinds this release runs; the others are part of the format, and validation refuses them in words."""
 
 
 def ports(node: Node) -> tuple[str, ...]:

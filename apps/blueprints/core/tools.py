@@ -39,7 +39,7 @@ class ToolSpec(BaseModel):
 
 
 def declared_spec(name: str, tool: DeclaredTool) -> ToolSpec:
-    """The spec of a tool a blueprint declares. A method other than GET or HEAD is opaque unless said otherwise."""
+    """The spec of a tool a blueprint declares; opaque unless it is a GET or HEAD, or says otherwise."""
     reads = tool.method.upper() in {"GET", "HEAD"}
     effect = EffectClass(tool.effect or ("read" if reads else "opaque"))
     host = tool.url.split("://", 1)[-1].split("/", 1)[0]
