@@ -81,8 +81,8 @@ def _normal(value: Any) -> Any:
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
     if isinstance(value, float) and value.is_integer():
-        # A database may give 1e20 back as the integer it is, which `storable` then holds as text.
-        return storable(int(value))
+        # A database may give 1e20 back as the integer it reads like, which `storable` then holds as text.
+        return storable(int(Decimal(repr(value))))
     if isinstance(value, dict):
         return {unicodedata.normalize("NFC", k): _normal(v) for k, v in value.items()}
     if isinstance(value, list):

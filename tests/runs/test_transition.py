@@ -17,6 +17,7 @@ from apps.runs.core.plan import compile_plan
 from apps.runs.core.state import RunState
 from apps.runs.core.states import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
 from apps.runs.core.transition import IllegalMove, Transition
+from tests.runs.fold import fold
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BOOT = uuid4()
@@ -44,7 +45,7 @@ class Engine:
     def __init__(self, doc):
         self.plan = compile_plan(doc)
         self.state = RunState(id=uuid4(), workspace_id=uuid4(), status=RunStatus.QUEUED, seq=0)
-        self.kinds = []
+        self.entries = []
         self.at = AT
         self.do(lambda t: t.start())
 
@@ -53,7 +54,7 @@ class Engine:
         t = Transition(plan=self.plan, state=self.state, now=self.at, evaluate=_evaluate)
         change(t)
         t.settle()
-        self.kinds += [e.kind for e in t.entries]
+        self.entries += [(e.kind, e.path) for e in t.entries]
         return t
 
     def claim(self, path):
@@ -449,7 +450,7 @@ def graphs(draw):
 def test_any_run_ends_and_every_move_is_legal(doc, data):
     e = Engine(doc)
     succeeded = set()
-    for _ in range(400):
+    for turn in range(600):
         if e.state.status in RUN_ENDED:
             break
         ready = e.with_status(StepStatus.READY)
@@ -457,7 +458,10 @@ def test_any_run_ends_and_every_move_is_legal(doc, data):
         idle = e.with_status(StepStatus.WAITING, StepStatus.IN_DOUBT)
         choices = [("claim", p) for p in ready if e.do(lambda x: None).may_claim(p)]
         choices += [
-            (how, p) for p in running for how in ("succeed", "other", "fail", "retry", "lose", "doubt")
+            (how, p)
+            for p in running
+            for how in ("succeed", "other", "fail", "retry", "lose", "doubt", "wait", "hand back")
+            if turn < 300 or how in ("succeed", "fail")
         ]
         choices += [("wake", p) for p in idle]
         if data.draw(st.integers(0, 60)) == 0 and not e.state.cancel_requested:
@@ -482,15 +486,22 @@ def test_any_run_ends_and_every_move_is_legal(doc, data):
             e.do(lambda x, p=path: x.lose(p, "gone"))
         elif how == "doubt":
             e.do(lambda x, p=path: x.doubt(p, None, {}))
+        elif how == "wait":
+            e.do(lambda x, p=path: x.wait(p, "signal", None, None))
+        elif how == "hand back":
+            e.do(lambda x, p=path: x.hand_back(p))
         elif how == "wake":
             e.do(lambda x, p=path: x.wake(p))
         else:
             e.do(lambda x: x.cancel())
+        assert fold(e.entries) == {p: str(s.status) for p, s in e.state.steps.items()}, (
+            "the ledger tells it all"
+        )
         now_succeeded = set(e.with_status(StepStatus.SUCCEEDED))
         assert succeeded <= now_succeeded, "a succeeded step never changes"
         succeeded = now_succeeded
     assert e.state.status in RUN_ENDED
     assert all(s.status in STEP_ENDED for s in e.state.steps.values()), "I6"
     assert (e.state.error or {}).get("code") != "stalled"
-    ends = [k for k in e.kinds if k in ("run.succeeded", "run.failed", "run.cancelled")]
+    ends = [k for k, _path in e.entries if k in ("run.succeeded", "run.failed", "run.cancelled")]
     assert len(ends) == 1, "I3"
