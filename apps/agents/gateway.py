@@ -47,12 +47,13 @@ def call_tool(
     business_key: str = "",
     labels: Mapping[str, Sequence[str]] | None = None,
     own_tools: Sequence[str] | None = None,
+    approved: bool = False,
 ) -> Any:
     """Call one tool of the blueprint for a step; returns its recorded result.
 
     turn, ordinal: the call's place in the step; a call already recorded there is replayed, never repeated.
     labels: where each argument came from. own_tools: what the calling agent was given; None for a call that
-    the blueprint itself makes.
+    the blueprint itself makes. approved: the arguments come from an approval, whose grant this call uses up.
     Raises Refused, Rejected, StepError, and Suspended (never catch it) while a person is asked.
     """
     known = context.recorded("tool", turn, ordinal)
@@ -71,7 +72,7 @@ def call_tool(
     assert tool is not None and spec is not None
     place.check_limit()
     if spec.is_write:
-        return _write(place, tool, spec, arguments, verdict, given, business_key)
+        return _write(place, tool, spec, arguments, verdict, given, business_key, approved)
     return _read(place, tool, spec, arguments)
 
 
@@ -245,6 +246,7 @@ def _write(
     clearance: Clearance,
     labels: dict[str, list[str]],
     business_key: str,
+    approved: bool,
 ) -> Any:
     context, began = place.context, time.monotonic()
     seconds = _seconds(context, spec)
@@ -267,7 +269,7 @@ def _write(
             probe=(lambda key: probe(at(key))) if probe is not None else None,
             business_key=business_key,
             key_ttl_seconds=spec.key_ttl_seconds,
-            needs_grant=clearance.needs_person,
+            needs_grant=clearance.needs_person or approved,
             question=_question(place, tool, arguments, clearance, labels),
             on_duplicate=context.document.contract.recovery_policy.duplicate_side_effect_policy,
         )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apps.agents import gateway
-from apps.agents.core.clean import cleans
+from apps.agents.core.clean import is_clean
 from apps.agents.core.prompt import fit
 from apps.agents.loop import Finished, Work, run_agent
 from apps.agents.providers import FREE
@@ -29,16 +29,20 @@ MAX_FALLBACKS = 5
 def tool(context: Context) -> Outcome:
     """One call with given arguments; those of an approval that proposes this node, exactly as approved."""
     node = context.node
-    arguments, labels = _arguments(context)
+    approval = _approval_of(context)
+    arguments, labels = _arguments(context, approval)
     context.set_input(arguments)
     key = str(context.render(node.business_key)) if node.business_key else ""
-    output = gateway.call_tool(context, node.tool, arguments, business_key=key, labels=labels)
+    output = gateway.call_tool(
+        context, node.tool, arguments, business_key=key, labels=labels, approved=approval is not None
+    )
     added = gateway.labels_added(context, node.tool)
     return Done(output, labels=tuple(sorted({*added, *(x for found in labels.values() for x in found)})))
 
 
-def _arguments(context: Context) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    approval = _approval_of(context)
+def _arguments(
+    context: Context, approval: tuple[str, dict[str, Any]] | None
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
     if approval is not None:
         name, arguments = approval
         labels = context.labels_of(f"steps.{name}.output")
@@ -98,7 +102,7 @@ def extract(context: Context) -> Outcome:
     instructions = who.instructions or "Extract the wanted fields from the material. Copy, never guess."
     work = _work(context, who.model_copy(update={"instructions": instructions}), node.output)
     finished = run_agent(context, work)
-    return Done(finished.value, labels=() if cleans(node.output) else finished.labels)
+    return Done(finished.value, labels=() if is_clean(finished.value, node.output) else finished.labels)
 
 
 def _agent_of(context: Context) -> Agent:

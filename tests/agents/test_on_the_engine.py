@@ -181,3 +181,32 @@ def test_an_unknown_price_is_unknown_not_zero(start: Start, monkeypatch: pytest.
     assert Call.objects.get().cost_microusd is None
     run.refresh_from_db()
     assert run.cost_unknown
+
+
+def test_a_node_takes_an_approvals_arguments_and_uses_its_grant_up(
+    workspace: Workspace,
+    alice: User,
+    bob: User,
+    principal: Callable[..., Principal],
+    sent: list[Any],
+) -> None:
+    """Also without a tier: what a person approved is what happens, and it is written down who did."""
+    version = version_of(
+        workspace,
+        nodes=[
+            {"id": "ask", "kind": "approval", "proposes": "send", "with": {"to": "ann"}},
+            {"id": "send", "kind": "tool", "tool": "post"},
+        ],
+        edges=[{"from": "ask.approved", "to": "send"}],
+        contract={"boundaries": {"allowed_tools": ["post"]}},
+    )
+    run = start_run(principal(alice), version, {})
+    work_all()
+    request = ApprovalRequest.objects.get(run=run)
+    decide(principal(bob), request.id, verb="approve", edits={"to": "ben"})
+    work_all()
+    request.refresh_from_db()
+    assert sent == [{"to": "ben"}]
+    assert request.consumed_at is not None
+    assert Effect.objects.get().approved_by["by"] == [principal(bob).label]
+    assert not check_all()
