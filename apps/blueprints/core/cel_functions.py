@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
-
-import cel
 
 from apps.blueprints.core.cel_values import (
     CelError,
@@ -39,13 +38,21 @@ _TYPE_NAMES: dict[type, str] = {
     bool: "bool", int: "int", float: "double", str: "string", bytes: "bytes", list: "list", dict: "map",
     datetime: "google.protobuf.Timestamp", timedelta: "google.protobuf.Duration",
 }  # fmt: skip
-_MATCHES = cel.compile("text.matches(pattern)")
 _REPEAT = re.compile(r"(\))?\{(\d+)(?:,(\d*))?\}")
 _CLASSES = {
     "d": "[0-9]", "w": "[0-9A-Za-z_]", "s": r"[\t\n\f\r ]", "b": r"(?-u:\b)",
     "D": "[^0-9]", "W": "[^0-9A-Za-z_]", "S": r"[^\t\n\f\r ]", "B": r"(?-u:\B)",
 }  # fmt: skip
 r"""`\d \w \s \b` mean ASCII, as in RE2; the library's own Unicode tables for them cost 1,000 times more."""
+
+
+@lru_cache(maxsize=1)
+def _matcher() -> Any:
+    # Imported on first use: the package brings a terminal interface with it, and a restart after a crash has
+    # no 0.15 s to give away.
+    import cel
+
+    return cel.compile("text.matches(pattern)")
 
 
 def _needs(value: Any, kinds: type | tuple[type, ...], function: str) -> None:
@@ -86,7 +93,7 @@ def _matches(meter: Meter, whole: Any, pattern: Any) -> bool:
     meter.work(100 + _weight(pattern) + len(whole) // 16)
     ascii_pattern = re.sub(r"\\(.)", lambda m: _CLASSES.get(m[1], m[0]), pattern, flags=re.DOTALL)
     try:
-        return bool(_MATCHES.execute({"text": whole, "pattern": ascii_pattern}))
+        return bool(_matcher().execute({"text": whole, "pattern": ascii_pattern}))
     except (RuntimeError, ValueError, TypeError):
         raise CelError(f"{pattern!r} is not a regular expression that matches() can use") from None
 
