@@ -82,9 +82,19 @@ def judge(attempt: Attempt, boundaries: Boundaries, holds: Holds) -> Refusal | C
             f'The arguments of "{tool}" do not fit: {"; ".join(problems[:5])}.',
             next="Correct `with` of the node, or the tool's parameters.",
         )
+    untrusted = _untrusted(attempt, spec)
     if not spec.is_write:
-        return Clearance() if not reasons else Refusal("forbidden", reasons[0], unsafe=True)
-    reasons += _untrusted(attempt, spec)
+        if reasons:
+            return Refusal("forbidden", reasons[0], unsafe=True)
+        if untrusted and spec.sinks and attempt.own_tools is not None and attempt.tier != 2:
+            # Nobody can be asked about a read, and where it goes carries out what the step has seen.
+            return Refusal(
+                "untrusted_argument",
+                f'{untrusted[0]} A model that has read it may not choose what "{attempt.tool}" is asked.',
+                next="Make the call in a tool node, or give the step tier 2 if it may follow what it reads.",
+            )
+        return Clearance()
+    reasons += untrusted
     if attempt.tier == 0:
         return Refusal("tier", f'The step may only suggest (tier 0); "{tool}" changes something outside.')
     if attempt.tier == 1:

@@ -36,6 +36,7 @@ from apps.blueprints.core.tools import declared_spec
 from mirrorneuron.base.errors import MirrorNeuronError
 
 HIDDEN = "…"
+BAD_TEMPLATE = "bad_template"
 
 
 def declared_tool(name: str, declared: DeclaredTool, document: Document) -> Tool:
@@ -196,6 +197,9 @@ class _Secrets:
 
     def __exit__(self, kind: type | None, exc: BaseException | None, trace: object) -> None:
         if isinstance(exc, MirrorNeuronError) and self.redact.secrets:
+            if exc.code == BAD_TEMPLATE:
+                # It quotes values, cut or changed by the template so that no redaction finds them.
+                exc.message = f"A template of the tool {self.made.name} failed on a connection's fields."
             exc.message = self.redact(exc.message)
             exc.args = (exc.message,)
             exc.next = self.redact(exc.next)
@@ -236,7 +240,8 @@ class _Secrets:
         for name, connection in self.used.items():
             need = self.made.document.connections.get(name)
             own, asked = frozenset(connection.hosts), frozenset(need.hosts if need else ())
-            both = own & asked if own and asked else own or asked
+            # A blueprint may narrow the hosts an admin named, never name them: whoever edits it is no admin.
+            both = own & asked if asked else own
             allowed = both if allowed is None else allowed & both
         return allowed or frozenset()
 
@@ -253,7 +258,7 @@ def _rendered(tool: str, template: Any, names: Mapping[str, Any]) -> Any:
 
 
 def _bad_template(tool: str, exc: ExpressionError) -> StepError:
-    return StepError(f"A template of the tool {tool} failed: {exc}.", permanent=True, code="bad_template")
+    return StepError(f"A template of the tool {tool} failed: {exc}.", permanent=True, code=BAD_TEMPLATE)
 
 
 def _url(template: str, names: Mapping[str, Any], missing: str | None = None) -> str:

@@ -277,6 +277,32 @@ class TestSecrets:
             tool_of(site.url, headers=self.HEADERS).run(call_of(hosts=("shop.example",)))
         assert site.requests == []
 
+    def test_a_blueprint_cannot_name_hosts_the_workspace_has_not(self, site: Site) -> None:
+        with pytest.raises(MirrorNeuronError, match="not among the hosts"):
+            tool_of(site.url, headers=self.HEADERS).run(call_of(hosts=()))
+        assert site.requests == []
+
+    @pytest.mark.parametrize(
+        "template",
+        [
+            "{{ int(connection.shop.token) }}",
+            "{{ timestamp(connection.shop.token) }}",
+            "{{ int(connection.shop.token.substring(2, 30)) }}",
+            "{{ {'a': 1}['x' + connection.shop.token.substring(1)] }}",
+        ],
+    )
+    @pytest.mark.parametrize("place", ["headers", "query", "body", "url"])
+    def test_no_part_of_one_stands_in_a_failed_template(self, site: Site, template: str, place: str) -> None:
+        plain = "sk_live_" + "".join(chr(97 + n % 26) for n in range(90))
+        call = replace(
+            call_of(), connection=lambda n: Connection(n, "bearer", {"token": plain}, ("127.0.0.1",))
+        )
+        given: Any = site.url + "/" + template if place == "url" else {"X-Token": template}
+        with pytest.raises(MirrorNeuronError) as caught:
+            tool_of(site.url, **{place: given}).run(call)
+        shown = json.dumps(caught.value.as_json()) + repr(caught.value) + str(caught.value)
+        assert not any(plain[n : n + 6] in shown for n in range(len(plain) - 6))
+
     def test_are_not_shown_by_the_connection_itself(self) -> None:
         assert SECRET not in repr(Connection("shop", "bearer", {"token": SECRET}, ()))
         assert SECRET not in repr(call_of())
