@@ -50,6 +50,12 @@ def guess_media_type(name: str) -> str:
     return known or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
+def clean_media_type(given: str | None) -> str:
+    """A media type as somebody gave it, when it can be one; otherwise empty."""
+    given = (given or "").strip()
+    return given if len(given) <= 120 and given.isascii() and given.isprintable() and "/" in given else ""
+
+
 def keep(data: bytes) -> str:
     """Store the bytes and return their SHA-256 in hex; bytes already there are not written again.
 

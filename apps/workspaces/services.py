@@ -228,7 +228,8 @@ def create_token(
     """A bearer token for the principal in this workspace, and its secret, which is shown this once.
 
     scopes: roles the token is limited to; empty means all its user has, now and later.
-    Raises InvalidInput for an empty name, an unknown scope or an expiry in the past.
+    Raises InvalidInput for an empty name, an unknown scope or an expiry in the past; Forbidden when a limited
+    token asks for one that may do more than itself.
     """
     if not name.strip():
         raise InvalidInput("A token needs a name.", fields={"name": "Say what will use it."}, next="Name it.")
@@ -238,7 +239,13 @@ def create_token(
             fields={"expires_at": "Choose a time in the future."},
             next="Choose a time in the future.",
         )
-    limited = list(scopes)
+    limited = _roles(scopes) if (scopes := list(scopes)) else []
+    wanted = principal_for(principal.user, principal.workspace, principal.channel, scopes=limited)
+    if not wanted.permissions <= principal.permissions:
+        raise Forbidden(
+            f"{principal.label} cannot make a token that may do more than it may itself.",
+            next="Name scopes it has, or sign in to make the token.",
+        )
     key = secret(TOKEN_PREFIX)
     token = ApiToken.objects.create(
         workspace=principal.workspace,
@@ -246,7 +253,7 @@ def create_token(
         name=name.strip()[:120],
         prefix=key[:9],
         digest=digest(key),
-        scopes=[str(r) for r in _roles(limited)] if limited else [],
+        scopes=[str(r) for r in limited],
         expires_at=expires_at,
     )
     audit(principal, "token.created", token.name, {"token": str(token.id), "scopes": token.scopes})
@@ -327,7 +334,7 @@ def keep_file(
             workspace=workspace,
             name=shown,
             sha256=sha256,
-            media_type=media_type or files.guess_media_type(shown),
+            media_type=files.clean_media_type(media_type) or files.guess_media_type(shown),
             size=len(data),
             created_by=created_by,
         )

@@ -47,6 +47,12 @@ def test_file_over_the_limit_is_refused_and_nothing_stays(alice, principal, data
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("given", ["x/" + "y" * 500, "text/html\r\nX: 1", "none", "tëxt/html", ""])
+def test_a_media_type_that_is_none_is_guessed_from_the_name(alice, principal, given):
+    assert services.store_file(principal(alice), "a.csv", b"a", given).media_type == "text/csv"
+
+
+@pytest.mark.django_db
 def test_viewer_stores_nothing(alice, bob, principal):
     services.add_member(principal(alice), bob, ["viewer"])
     with pytest.raises(Forbidden):

@@ -7,7 +7,7 @@ from apps.workspaces.core.roles import Permission
 from apps.workspaces.errors import LinkUnusable
 from apps.workspaces.models import ApiToken, Membership, SignInLink
 from mirrorneuron.base.clock import clock, now
-from mirrorneuron.base.errors import InvalidInput, NotFound
+from mirrorneuron.base.errors import Forbidden, InvalidInput, NotFound
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +69,17 @@ def test_token_speaks_for_its_user_in_its_workspace(bob, principal, workspace):
 def test_scoped_token_may_less(alice, principal):
     _, secret = services.create_token(principal(alice), "reader", scopes=["viewer"])
     assert services.authenticate_token(secret).permissions == {Permission.READ}
+
+
+@pytest.mark.parametrize("asked", [[], ["owner"], ["viewer", "operator"]])
+def test_limited_token_makes_no_token_that_may_more(alice, principal, asked):
+    _, secret = services.create_token(principal(alice), "reader", scopes=["viewer"])
+    reader = services.authenticate_token(secret)
+    with pytest.raises(Forbidden):
+        services.create_token(reader, "grown", scopes=asked)
+    assert ApiToken.objects.count() == 1
+    _, same = services.create_token(reader, "same", scopes=["viewer"])
+    assert services.authenticate_token(same).permissions == {Permission.READ}
 
 
 def test_token_ends_by_expiry_revocation_and_leaving(alice, bob, principal):
