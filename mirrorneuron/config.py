@@ -23,7 +23,10 @@ SECRETS = ("MN_SECRET_KEY", "DATABASE_URL", "BROKER_URL", "CHANNEL_URL", "MN_SMT
 
 
 class Config(BaseSettings):
-    model_config = SettingsConfigDict(extra="ignore", case_sensitive=True, populate_by_name=True)
+    # A trace of a wrong value is printed by whoever does not know better, and must not quote a password.
+    model_config = SettingsConfigDict(
+        extra="ignore", case_sensitive=True, populate_by_name=True, hide_input_in_errors=True
+    )
 
     data: Path = Field(Path(".mirrorneuron"), alias="MN_DATA")
     """Folder of this installation: database (laptop), files, outbox, key, lock."""
@@ -122,8 +125,15 @@ class Config(BaseSettings):
     def folder(self, name: str) -> Path:
         """A folder under MN_DATA, made on first use."""
         path = self.data / name
+        if not self.data.exists():
+            make_private(self.data)
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only this user enters; one that is there already keeps its rights."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _parts(text: str) -> list[str]:

@@ -78,7 +78,7 @@ def acquire(data: Path, **facts: Any) -> DataLock:
 def make_folder(data: Path) -> None:
     """Make the data folder if it is missing. Raises ConfigurationError when it cannot be written."""
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(data, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as exc:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from mirrorneuron.base import crash
 from mirrorneuron.base.errors import ConfigurationError
 from mirrorneuron.base.logs import logging_config
-from mirrorneuron.config import config
+from mirrorneuron.config import config, make_private
 
 CONFIG = config()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -29,7 +29,7 @@ def _secret_key() -> str:
         )
     path = CONFIG.data / "secret.key"
     try:
-        CONFIG.data.mkdir(parents=True, exist_ok=True)
+        make_private(CONFIG.data)
         if not path.exists():
             path.touch(mode=0o600)
             path.write_text(secrets.token_urlsafe(48))
