@@ -16,7 +16,6 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, connections
 
@@ -25,10 +24,9 @@ from apps.ledger.models import Effect, Evidence
 from apps.ledger.services import add_evidence
 from apps.runs.core.effect_key import action_hash, effect_key
 from apps.runs.core.limits import LIMITS
-from apps.runs.core.states import StepStatus
+from apps.runs.doubts import late_evidence, next_look_at, tell_late
 from apps.runs.errors import StepError, Suspended
 from apps.runs.ports import Answer, Ask, EffectCall, HandBack, InDoubt, Question, desk
-from apps.runs.transact import locked_run
 from mirrorneuron.base import crash
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
@@ -438,15 +436,6 @@ def _note_failure(context: StepContext, effect: Effect, exc: StepError) -> None:
     context.late_results.append((effect, {"state": "absent", "error": exc.as_json()}))
 
 
-def tell_late(effect: Effect, body: dict[str, Any], fence: int) -> None:
-    """Keep what was learned about an effect too late to be written; a step in doubt looks at it now."""
-    add_evidence(effect, "worker", body, fence)
-    with locked_run(effect.run_id) as tx:
-        step = tx.state.steps.get(effect.step_path)
-        if step is not None and step.status is StepStatus.IN_DOUBT:
-            tx.transition.wake(effect.step_path)
-
-
 # --- doubt ------------------------------------------------------------------------------------------------
 
 
@@ -467,65 +456,13 @@ def _mark_doubt(context: StepContext, effect: Effect, why: str, *, deferred: boo
     return effect
 
 
-def leave_in_doubt(tx: RunTransaction, path: str, effects: list[Effect], why: str) -> None:
-    """The step stands still until it is known what became of these effects; `tx` holds the run's row."""
-    due: list[datetime | None] = []
-    for effect in effects:
-        if effect.state == EffectState.IN_FLIGHT:
-            Effect.objects.filter(id=effect.id, state=EffectState.IN_FLIGHT).update(
-                state=EffectState.IN_DOUBT, error={"message": why}
-            )
-            tx.entry("effect.in_doubt", path, {"tool": effect.tool, "key": effect.key, "why": why})
-        due.append(next_look_at(effect, has_probe=effect.has_probe))
-    look = None if None in due else max(d for d in due if d is not None)
-    if tx.step(path).attempt >= LIMITS.attempts_for_free:
-        look = None  # Looking again and again has not helped: a person says.
-    tx.transition.doubt(path, look, {"effect": effects[0].key, "why": why})
-
-
-def can_be_told(workspace_id: UUID, key: str) -> bool:
-    """Whether looking again at an effect in doubt would settle it: somebody has said what became of it."""
-    effect = Effect.objects.filter(workspace_id=workspace_id, key=key).first()
-    if effect is None:
-        return False
-    if effect.state in (EffectState.COMMITTED, EffectState.FAILED):
-        return True
-    return _late_evidence(effect) is not None
-
-
-def _late_evidence(effect: Effect) -> dict[str, Any] | None:
-    """What a worker or the other side said later. "absent" speaks of one send and not for the others."""
-    told = Evidence.objects.filter(effect=effect, source__in=["worker", "webhook"]).order_by("-id")
-    for evidence in told[: LIMITS.resend_limit]:
-        body: dict[str, Any] = evidence.body
-        if body.get("state") == "present" or (body.get("state") == "absent" and effect.sends == 1):
-            return body
-    return None
-
-
 def _next_look(call: EffectCall, effect: Effect) -> InDoubt:
     return InDoubt(effect.key, next_look_at(effect, has_probe=call.probe is not None))
 
 
-def next_look_at(effect: Effect, *, has_probe: bool) -> datetime | None:
-    """When a doubt can be looked into without a person; None when only a person can say."""
-    at = now()
-    resendable = effect.effect_class == EffectClass.IDEMPOTENT or (
-        effect.effect_class == EffectClass.KEYED
-        and effect.key_expires_at is not None
-        and at + timedelta(seconds=LIMITS.call_margin_seconds) < effect.key_expires_at
-    )
-    if resendable and effect.sends < LIMITS.resend_limit:
-        delay = min(LIMITS.resend_base_seconds * 2 ** max(effect.sends - 1, 0), LIMITS.resend_max_seconds)
-        return at + timedelta(seconds=delay if effect.sends > 1 else 0)
-    if has_probe and effect.call_deadline_at is not None:
-        return max(at, effect.call_deadline_at + timedelta(seconds=LIMITS.probe_grace_seconds))
-    return None
-
-
 def _resolve(context: StepContext, call: EffectCall, effect: Effect) -> Any:
     """Look into a doubt: evidence, same-key resend, probe, person, in that order."""
-    late = _late_evidence(effect)
+    late = late_evidence(effect)
     if late is not None and late.get("state") == "present":
         return _settle(context, effect, late.get("result"), {"outcome": "happened", "by": "evidence"})
     if late is not None:

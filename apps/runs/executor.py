@@ -17,7 +17,7 @@ from apps.runs.claims import Claim, claim_in, next_in_chain
 from apps.runs.context import StepContext
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.states import WaitReason
-from apps.runs.effects import can_be_told, leave_in_doubt, tell_late
+from apps.runs.doubts import can_be_told, leave_in_doubt, tell_late
 from apps.runs.errors import StaleStep, StepError, Suspended
 from apps.runs.models import Step
 from apps.runs.ports import (

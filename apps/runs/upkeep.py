@@ -20,7 +20,7 @@ from apps.runs.at_work import works_on
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.state import StepState
 from apps.runs.core.states import RUN_ENDED, StepStatus, WaitReason
-from apps.runs.effects import leave_in_doubt
+from apps.runs.doubts import leave_in_doubt
 from apps.runs.errors import RunNotFound, StaleStep
 from apps.runs.models import Step, Worker
 from apps.runs.ports import desk
