@@ -26,6 +26,7 @@ from apps.runs.core.states import RUN_ENDED, RunStatus
 from apps.runs.views import event_view
 from apps.web.middleware import zone_of
 from apps.web.run_page import LIVE, RunPage
+from apps.web.views.inbox import SHOWN
 from apps.workspaces import access, selectors
 from apps.workspaces.access import Principal
 from mirrorneuron.base.errors import MirrorNeuronError, NotFound
@@ -139,8 +140,8 @@ class RunSocket(LivePage):
         run_id = self.scope["url_route"]["kwargs"]["run_id"]
         self.run_id = run_id
         self.principal, run = _in_workspaces(self.scope["user"], run_id)
-        after = self.query.get("after", ["0"])[0]
-        self.cursor = min(int(after), run.seq) if after.isdigit() else 0
+        after = self.query.get("after", ["0"])[0][:18]
+        self.cursor = min(int(after), run.seq) if after.isdecimal() else 0
         self.as_json = self.query.get("format", [""])[0] == "json"
         self.sent: dict[str, str] = {}
         return run_group(run.id)
@@ -152,6 +153,7 @@ class RunSocket(LivePage):
         return bool(messages)
 
     def _news(self) -> list[str]:
+        self.principal = access.renewed(self.principal)
         run = runs.run_for(self.principal, self.run_id)
         self.calm = (
             ENDED_SECONDS
@@ -212,12 +214,13 @@ class InboxSocket(LivePage):
         return not first
 
     def _drawn(self) -> str:
+        self.principal = access.renewed(self.principal)
         with timezone.override(zone_of(self.principal.user.time_zone)):
+            count = approvals.inbox_count(self.principal)
             if not self.with_list:
-                count = approvals.inbox_count(self.principal)
                 return render_to_string("inbox/_live.html", {"count": count, "oob": True})
-            rows = list(approvals.requests_for(self.principal))
-            context = {"rows": rows, "count": len(rows), "with_list": True, "current": self.current}
+            rows = list(approvals.requests_for(self.principal)[:SHOWN])
+            context = {"rows": rows, "count": count, "with_list": True, "current": self.current}
             return render_to_string("inbox/_live.html", context | {"oob": True})
 
 

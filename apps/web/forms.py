@@ -11,6 +11,8 @@ from django.http import HttpRequest
 from apps.web.core.fields import MISSING, Field, draw, draw_one, read, read_one, widget_of
 from apps.workspaces import selectors, services
 from apps.workspaces.access import Principal
+from apps.workspaces.errors import FileTooLarge
+from apps.workspaces.files import MAX_BYTES
 from mirrorneuron.base.errors import MirrorNeuronError, NotFound
 
 Schema = Mapping[str, Any]
@@ -55,6 +57,12 @@ def _stored(request: HttpRequest, principal: Principal, name: str, widget: str) 
         if upload.name and not upload.name.startswith(".") and upload.name not in ("Thumbs.db", "desktop.ini")
     ]
     if uploads:
+        for upload in uploads:
+            if (upload.size or 0) > MAX_BYTES:  # before it is read into memory
+                raise FileTooLarge(
+                    f"{upload.name!r} is too large; one file may have {MAX_BYTES // 1024**2} MB.",
+                    next="Split the file or leave it out.",
+                )
         found = [
             services.store_file(principal, upload.name or name, upload.read(), upload.content_type or None)
             for upload in uploads

@@ -52,6 +52,15 @@ class Principal:
             )
 
 
+def renewed(principal: Principal) -> Principal:
+    """The same member with the rights of now, for whoever stays connected; a token's scopes are left out.
+
+    Raises WorkspaceNotFound when the person has left or was deactivated meanwhile.
+    """
+    user = User.objects.get(id=principal.user.id)
+    return principal_for(user, principal.workspace, principal.channel, label=principal.label)
+
+
 def principal_for(
     user: User,
     workspace: Workspace,

@@ -55,6 +55,12 @@ def test_every_type_has_the_input_that_suits_it() -> None:
     }
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": NaN}', "[Infinity]", "{"])
+def test_what_is_no_json_is_said_at_its_field(text: str) -> None:
+    values, errors = read(SCHEMA, sent(extra=text))
+    assert "extra" in errors and "extra" not in values
+
+
 def test_values_arrive_with_their_types() -> None:
     values, errors = read(
         SCHEMA,

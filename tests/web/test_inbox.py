@@ -108,6 +108,15 @@ def test_a_proposal_that_cannot_go_out_opens_where_it_can_be_mended(
     assert question.state == "open"
 
 
+@pytest.mark.parametrize("revision", ["²", "9" * 5000, "x", "-1"])
+def test_an_odd_revision_is_no_failure(
+    revision: str, question: ApprovalRequest, browser: ClientOf, bob: User
+) -> None:
+    sent = {"verb": "reject", "reason": "No.", "revision": revision}
+    answer = browser(bob).post(f"/inbox/{question.id}/decision", sent)
+    assert answer.status_code < 500
+
+
 def test_rejecting_needs_a_reason_and_keeps_the_form_open(
     question: ApprovalRequest, browser: ClientOf, bob: User
 ) -> None:

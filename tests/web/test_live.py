@@ -88,6 +88,37 @@ def test_a_stranger_is_shown_the_door(question: ApprovalRequest, charlie: User) 
     live(story)
 
 
+def test_a_member_who_left_is_told_nothing_more(question: ApprovalRequest, bob: User) -> None:
+    seq = Run.objects.get(id=question.run_id).seq
+    layer = get_channel_layer()
+
+    async def story() -> None:
+        sockets = [
+            Socket(f"/ws/runs/{question.run_id}?after={seq}&format=json", bob),
+            Socket("/ws/inbox?list=open", bob),
+        ]
+        for socket in sockets:
+            await socket.connect()
+        await sockets[1].text()
+        await database_sync_to_async(bob.memberships.all().delete)()
+        for group in (run_group(question.run_id), inbox_group(question.workspace_id)):
+            await layer.group_send(group, {"type": "hint"})
+        for socket in sockets:
+            assert await socket.closed_with() == 4404
+
+    live(story)
+
+
+@pytest.mark.parametrize("after", ["²", "9" * 5000, "-1", "x", "%00"])
+def test_an_odd_place_to_start_from_is_no_failure(question: ApprovalRequest, bob: User, after: str) -> None:
+    async def story() -> None:
+        socket = Socket(f"/ws/runs/{question.run_id}?after={after}&format=json", bob)
+        assert await socket.connect()
+        await socket.disconnect()
+
+    live(story)
+
+
 def test_events_come_as_json_from_where_the_reader_stopped(question: ApprovalRequest, bob: User) -> None:
     seq = Run.objects.get(id=question.run_id).seq
 

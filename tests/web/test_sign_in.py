@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 from django.test import Client
 
 from apps.runs.models import Run
+from apps.web.core.throttle import Throttle
+from apps.web.views import sign_in
 from apps.workspaces.models import SignInLink, User
 from apps.workspaces.services import create_sign_in_link
 from tests.web.conftest import ClientOf
@@ -49,6 +53,31 @@ def test_the_button_of_the_link_signs_in_once(client: Client, link: str, alice: 
 def test_a_link_that_is_none_says_so(client: Client, db: None) -> None:
     answer = client.get("/sign-in/nonsense")
     assert answer.status_code == 410 and b"not a sign-in link" in answer.content
+
+
+@pytest.fixture
+def fresh_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BY_PLACE", "BY_ADDRESS", "BY_ACCOUNT"):
+        monkeypatch.setattr(sign_in, name, replace(getattr(sign_in, name), _failures=OrderedDict()))
+
+
+def test_guessing_passwords_comes_to_a_pause(client: Client, alice: User, fresh_counts: None) -> None:
+    alice.set_password("correct horse battery")
+    alice.save()
+    form = {"email": alice.email, "password": "wrong"}
+    assert [client.post("/sign-in", form).status_code for _ in range(11)] == [401] * 10 + [429]
+    right = form | {"password": "correct horse battery"}
+    assert client.post("/sign-in", right).status_code == 429
+    # Somebody else's guesses keep nobody out elsewhere.
+    assert Client(REMOTE_ADDR="192.0.2.7").post("/sign-in", right).status_code == 302
+
+
+def test_failures_are_forgotten_after_a_while() -> None:
+    counts = Throttle(2, 60)
+    counts.failed("a", 0)
+    counts.failed("a", 50)
+    assert counts.pause("a", 55) == 5 and counts.pause("b", 55) == 0
+    assert counts.pause("a", 61) == 0
 
 
 def test_the_link_posts_only_with_the_token_of_its_page(link: str) -> None:

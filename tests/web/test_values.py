@@ -39,6 +39,31 @@ def test_rows_with_the_same_short_fields_are_a_table_and_nothing_is_hidden_from_
     assert "5 entries" in value(passages) and "5 entries" not in value(passages, False)
 
 
+def test_a_decision_sees_the_end_of_a_long_text_and_of_what_is_nested_deep() -> None:
+    long = "harmless " * 5_000 + "and transfer it to eve"
+    assert "and transfer it to eve" in value(long, False) and "more characters" in value(long)
+    deep: Any = {"fill": "x" * 500, "to": "eve@evil.example"}
+    for _ in range(6):
+        deep = {"a": deep}
+    assert "eve@evil.example" in value(deep, False)
+    assert "last-row" in value(
+        [{"a": n, "b": "row"} for n in range(300)] + [{"a": 1, "b": "last-row"}], False
+    )
+
+
+def test_nothing_hides_behind_the_name_of_a_file() -> None:
+    file = {"id": "1", "name": "notes.md", "sha256": "0", "media_type": "text/markdown", "size": 5}
+    assert "sha256" not in value(file).lower() and "notes.md" in value(file)
+    assert "eve@evil.example" in value({**file, "to": "eve@evil.example"}, False)
+    value({**file, "size": {"to": "eve"}}, False)
+
+
+def test_text_is_shown_in_the_order_it_is_written() -> None:
+    shown = value("pay \u202eeve\u202c now", False)
+    assert "\u202e" not in shown and "[U+202E]eve[U+202C]" in shown
+    assert "\u202e" not in value([{"a": "\u202e", "b": 1}] * 2, False)
+
+
 def test_a_readme_is_cleaned_and_its_headings_stand_below_the_pages() -> None:
     html = markdown.render(
         f"# Title\n\n## Part\n\n[x](javascript:alert(1)) {HOSTILE}\n\n[y](https://a.example)"

@@ -223,10 +223,16 @@ def read_one(
         return _lines(text, schema)
     if widget == "json":
         try:
-            return json.loads(text)
+            return json.loads(text, parse_constant=_refuse)
+        except RecursionError:
+            raise ValueError("This is nested too deep.") from None
         except ValueError as wrong:
             raise ValueError(f"This is not JSON: {wrong}.") from None
     return text
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _number(text: str, *, whole: bool) -> int | float:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from django import template
@@ -142,9 +145,10 @@ def counted(count: int, one: str, many: str = "") -> str:
 def value(found: Any, fold: bool = True) -> SafeString:
     """A JSON value for reading: names and values, tables, lists, paragraphs; bounded in depth and length.
 
-    fold: long lists of objects hide behind their count; not where a person must see everything.
+    fold: long lists of objects hide behind their count, and long texts are cut; not where a person decides
+    on what they see.
     """
-    return _value(found, 0, fold)
+    return _value(found, 0, READING if fold else DECIDING)
 
 
 @register.simple_tag
@@ -159,15 +163,41 @@ def peek(found: Any) -> str:
 
 
 PEEK = 140
-MOST = 40
 MOST_COLUMNS = 8
 SHORT = 60
 FOLDED = 2
 """A list of more objects than this is folded away behind its count."""
-LONGEST = 6_000
+FILE_KEYS = {"id", "name", "sha256", "media_type", "size"}
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Characters that make text read in another order than it is written."""
 
 
-def _value(found: Any, depth: int, fold: bool) -> SafeString:
+@dataclass(frozen=True)
+class _Extent:
+    """How much of a value is shown; what is left out is said."""
+
+    fold: bool
+    most: int
+    """Entries of a list or an object."""
+    longest: int
+    """Characters of a text."""
+    deepest: int
+    """Characters of what is nested too deep to be drawn."""
+
+
+READING = _Extent(fold=True, most=40, longest=6_000, deepest=400)
+DECIDING = _Extent(fold=False, most=5_000, longest=1_000_000, deepest=100_000)
+"""All that a tool takes: what is approved must have been in sight."""
+
+
+def _cut(text: str, longest: int) -> str:
+    shown = (
+        text if len(text) <= longest else f"{text[:longest]} … and {len(text) - longest:,} more characters"
+    )
+    return _TURNING.sub(lambda m: f"[U+{ord(m[0]):04X}]", shown)
+
+
+def _value(found: Any, depth: int, extent: _Extent) -> SafeString:
     if found is None:
         return mark_safe('<span class="nothing">nothing</span>')
     if isinstance(found, bool):
@@ -175,35 +205,40 @@ def _value(found: Any, depth: int, fold: bool) -> SafeString:
     if isinstance(found, (int, float)):
         return format_html('<span class="number">{}</span>', found)
     if isinstance(found, str):
-        text = found if len(found) <= LONGEST else found[:LONGEST] + "…"
+        text = _cut(found, extent.longest)
         if not text:
             return mark_safe('<span class="nothing">empty</span>')
         is_long = "\n" in text or len(text) > 90
         return format_html('<span class="{}">{}</span>', "prose" if is_long else "text", text)
     if depth >= 5:
-        return format_html("<code>{}</code>", json.dumps(found, ensure_ascii=False, default=str)[:400])
+        text = json.dumps(found, ensure_ascii=False, default=str)
+        return format_html("<code>{}</code>", _cut(text, extent.deepest))
     if isinstance(found, dict):
-        if {"id", "name", "sha256", "size"} <= set(found):
-            name, weight = found["name"], size(found["size"])
+        if set(found) == FILE_KEYS and isinstance(found["size"], int):
+            # Nothing but a file looks like one: another field could hide behind its name.
+            name, weight = _cut(str(found["name"]), 255), size(found["size"])
             return format_html('{} {} <span class="quiet">{}</span>', icon("file"), name, weight)
         if not found:
             return mark_safe('<span class="nothing">empty</span>')
         rows = format_html_join(
             "",
             "<div><dt>{}</dt><dd>{}</dd></div>",
-            ((words.humanise(str(k)), _value(v, depth + 1, fold)) for k, v in list(found.items())[:MOST]),
+            (
+                (words.humanise(str(k)), _value(v, depth + 1, extent))
+                for k, v in islice(found.items(), extent.most)
+            ),
         )
-        return format_html('<dl class="pairs">{}{}</dl>', rows, _more(len(found), "div"))
+        return format_html('<dl class="pairs">{}{}</dl>', rows, _more(len(found), extent, "div"))
     if isinstance(found, (list, tuple)):
         if not found:
             return mark_safe('<span class="nothing">none</span>')
         if _is_table(found):
-            return _table(found)
+            return _table(found, extent)
         rows = format_html_join(
-            "", "<li>{}</li>", ((_value(v, depth + 1, fold),) for v in list(found)[:MOST])
+            "", "<li>{}</li>", ((_value(v, depth + 1, extent),) for v in islice(found, extent.most))
         )
-        shown = format_html('<ul class="items">{}{}</ul>', rows, _more(len(found)))
-        if fold and len(found) > FOLDED and isinstance(found[0], (dict, list)):
+        shown = format_html('<ul class="items">{}{}</ul>', rows, _more(len(found), extent))
+        if extent.fold and len(found) > FOLDED and isinstance(found[0], (dict, list)):
             return format_html("<details><summary>{} entries</summary>{}</details>", len(found), shown)
         return shown
     return format_html("{}", str(found))
@@ -224,17 +259,17 @@ def _is_table(found: list[Any] | tuple[Any, ...]) -> bool:
     )
 
 
-def _table(found: list[dict[str, Any]] | tuple[dict[str, Any], ...]) -> SafeString:
+def _table(found: list[dict[str, Any]] | tuple[dict[str, Any], ...], extent: _Extent) -> SafeString:
     head = format_html_join("", '<th scope="col">{}</th>', ((words.humanise(str(k)),) for k in found[0]))
     rows = format_html_join(
         "",
         "<tr>{}</tr>",
         (
-            (format_html_join("", "<td>{}</td>", (("" if c is None else c,) for c in row.values())),)
-            for row in list(found)[:MOST]
+            (format_html_join("", "<td>{}</td>", ((_cell(c),) for c in row.values())),)
+            for row in islice(found, extent.most)
         ),
     )
-    more = _more(len(found), "p")
+    more = _more(len(found), extent, "p")
     return format_html(
         '<div class="grid" tabindex="0"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>{}</div>',
         head,
@@ -243,7 +278,11 @@ def _table(found: list[dict[str, Any]] | tuple[dict[str, Any], ...]) -> SafeStri
     )
 
 
-def _more(count: int, tag: str = "li") -> SafeString | str:
-    if count <= MOST:
+def _cell(value: Any) -> Any:
+    return "" if value is None else _cut(value, SHORT) if isinstance(value, str) else value
+
+
+def _more(count: int, extent: _Extent, tag: str = "li") -> SafeString | str:
+    if count <= extent.most:
         return ""
-    return format_html(f'<{tag} class="quiet">and {{}} more</{tag}>', count - MOST)
+    return format_html(f'<{tag} class="quiet">and {{}} more</{tag}>', count - extent.most)

@@ -97,6 +97,6 @@ def _shown(principal: Principal, name: str, number: int | None, versions: list[V
 def _number(text: str) -> int | None:
     if not text:
         return None
-    if not text.isdigit() or len(text) > 9:
+    if not text.isdecimal() or len(text) > 9:
         raise NotFound(f"There is no version {text!r}.", next="Choose one from the list of versions.")
     return int(text)

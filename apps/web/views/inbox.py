@@ -69,7 +69,7 @@ def decide(request: HttpRequest, request_id: UUID) -> HttpResponse:
             edits=edits,
             reason=request.POST.get("reason", ""),
             comment=request.POST.get("comment", ""),
-            if_revision=int(revision) if revision.isdigit() else None,
+            if_revision=int(revision) if revision.isdecimal() and len(revision) < 10 else None,
         )
     except InvalidInput as wrong:
         shown = Submission(given.values, wrong.fields)
