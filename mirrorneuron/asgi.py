@@ -18,6 +18,7 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 
 from apps.ledger import live  # noqa: E402
 from apps.web.routing import websocket_urlpatterns  # noqa: E402
+from mirrorneuron.bounded import bounded  # noqa: E402
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -25,7 +26,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _router: Any = ProtocolTypeRouter(
     {
-        "http": _http,
+        "http": bounded(_http),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )
