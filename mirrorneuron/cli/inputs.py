@@ -110,7 +110,11 @@ def _files(principal: Principal, key: str, given: list[Any], base: Path) -> list
 
 
 def _below(key: str, path: Path) -> list[Path]:
-    """The file itself, or every file in the folder and below, in a fixed order, hidden ones left out."""
+    """The file itself, or every file in the folder and below, in a fixed order, hidden ones left out.
+
+    A link inside the folder that leads out of it is refused: the folder may come from somebody else, and
+    what is named here is read, kept and shown to models.
+    """
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -122,6 +126,10 @@ def _below(key: str, path: Path) -> list[Path]:
     ]
     if not inside:
         raise _wrong(key, f"The folder {path} holds no files.")
+    whole = path.resolve()
+    for one in inside:
+        if not one.resolve().is_relative_to(whole):
+            raise _wrong(key, f"{one} is a link that leads out of the folder; name its target by itself.")
     return inside
 
 

@@ -30,6 +30,19 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.django_db
+def test_a_link_that_leads_out_of_a_folder_is_refused(folder, alice, principal):
+    (folder / "id_ed25519").write_text("a private key")
+    link = folder / "docs" / "notes.txt"
+    link.symlink_to(folder / "id_ed25519")
+    with pytest.raises(InvalidInput, match="leads out of the folder"):
+        gather(principal(alice), SCHEMA, (f"documents={folder / 'docs'}",), None)
+    assert not StoredFile.objects.exists()
+    link.unlink()
+    link.symlink_to(folder / "docs" / "b.txt")
+    assert len(gather(principal(alice), SCHEMA, (f"documents={folder / 'docs'}",), None)["documents"]) == 4
+
+
 @pytest.mark.parametrize(
     ("text", "declared", "value"),
     [
