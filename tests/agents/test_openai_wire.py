@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from apps.agents import providers
 from apps.agents.core.messages import MalformedAnswer, Message, ModelRequest, ModelResponse, ToolOffer
+from apps.agents.providers.openai import MAX_DETAIL, _detail
 from apps.runs.errors import StepError
 from mirrorneuron.config import config
 
@@ -232,3 +233,10 @@ def test_an_unknown_provider_lists_the_known_ones() -> None:
     with pytest.raises(StepError) as caught:
         providers.provider_of("oracle:delphi")
     assert "offline:…" in str(caught.value) and "scripted" not in str(caught.value)
+
+
+def test_no_half_of_a_key_is_left_where_a_failure_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config(), "openai_api_key", SecretStr(KEY))
+    for padding in range(MAX_DETAIL - len(KEY), MAX_DETAIL + 1):
+        said = _detail(RuntimeError("x" * padding + KEY))
+        assert KEY[:3] not in said and len(said) <= MAX_DETAIL

@@ -206,5 +206,6 @@ def _translated(exc: Exception, model: str) -> Exception:
 
 def _detail(exc: Exception) -> str:
     key = config().openai_api_key.get_secret_value()
-    text = " ".join(str(exc).split())[:MAX_DETAIL]
-    return text.replace(key, "(key)") if key else text
+    text = " ".join(str(exc).split())
+    # Before it is cut, so that no half of the key is left at the end.
+    return (text.replace(key, "(key)") if key else text)[:MAX_DETAIL]
