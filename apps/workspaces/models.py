@@ -43,8 +43,6 @@ class Workspace(models.Model):
     name = models.CharField(max_length=120)
     time_zone = models.CharField(max_length=64, default="UTC")
     """Used by schedules and monthly budgets."""
-    settings = models.JSONField(default=dict, blank=True)
-    """{models: {name: "provider:model"}}: this workspace's own meaning of a blueprint's model names."""
     created_at = models.DateTimeField(default=now)
 
     def __str__(self) -> str:
