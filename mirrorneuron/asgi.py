@@ -14,11 +14,11 @@ _http = get_asgi_application()  # Sets Django up; everything below may import mo
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
 from apps.ledger import live  # noqa: E402
 from apps.web.routing import websocket_urlpatterns  # noqa: E402
 from mirrorneuron.bounded import bounded  # noqa: E402
+from mirrorneuron.same_origin import same_origin  # noqa: E402
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -27,7 +27,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _router: Any = ProtocolTypeRouter(
     {
         "http": bounded(_http),
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        "websocket": same_origin(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )
 

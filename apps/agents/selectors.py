@@ -16,8 +16,10 @@ def providers() -> list[dict[str, Any]]:
     key, url = config().openai_api_key.get_secret_value(), config().openai_base_url
     if url:
         detail = f"Requests go to {url}."
+    elif key:
+        detail = "The key is set."
     else:
-        detail = "The key is set." if key else "Set OPENAI_API_KEY, or OPENAI_BASE_URL for a server without keys."
+        detail = "Set OPENAI_API_KEY, or OPENAI_BASE_URL for a server without keys."
     return [
         {
             "provider": "offline",

@@ -59,7 +59,11 @@ def _step(node_id: str, **fields: Any) -> dict[str, Any]:
     return {"id": node_id, "kind": "transform", "output": 1, **fields}
 
 
-_TOOL = {"url": "https://shop.example/x", "method": "POST", "parameters": {"type": "object", "properties": {"order": {}}}}
+_TOOL = {
+    "url": "https://shop.example/x",
+    "method": "POST",
+    "parameters": {"type": "object", "properties": {"order": {}}},
+}
 
 ERRORS: list[tuple[str, Change, str, str, str]] = [
     # what, change, code, path, part of the fix
@@ -177,8 +181,12 @@ def test_a_good_blueprint_has_no_problem_at_all() -> None:
     assert problems_after(lambda data: None, publishing=True) == []
 
 
-@pytest.mark.parametrize(("change", "code", "path", "fix"), [e[1:] for e in ERRORS], ids=[e[0] for e in ERRORS])
-def test_each_mistake_is_an_error_at_its_place_with_a_fix(change: Change, code: str, path: str, fix: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "code", "path", "fix"), [e[1:] for e in ERRORS], ids=[e[0] for e in ERRORS]
+)
+def test_each_mistake_is_an_error_at_its_place_with_a_fix(
+    change: Change, code: str, path: str, fix: str
+) -> None:
     found = [p for p in problems_after(change) if p.code == code and p.path == path]
     assert found, [(p.code, p.path, p.message) for p in problems_after(change)]
     assert found[0].level == "error"
@@ -226,7 +234,12 @@ def test_the_card_blocks_publishing_only() -> None:
 def test_nested_back_edges_are_allowed() -> None:
     def change(data: dict[str, Any]) -> None:
         data["graph"]["nodes"].insert(
-            2, {"id": "good", "kind": "check", "checks": [{"check": "expression", "args": {"that": "round > 1"}}]}
+            2,
+            {
+                "id": "good",
+                "kind": "check",
+                "checks": [{"check": "expression", "args": {"that": "round > 1"}}],
+            },
         )
         data["graph"]["edges"][1:2] = [
             {"from": "draft", "to": "good"},
@@ -250,7 +263,9 @@ def test_an_input_guarded_by_has_needs_no_default() -> None:
 
 def test_types_follow_expressions_through_transforms_and_macros() -> None:
     def change(data: dict[str, Any]) -> None:
-        add_node(data, id="texts", kind="transform", output="{{ steps.search.output.passages.map(p, p.text) }}")
+        add_node(
+            data, id="texts", kind="transform", output="{{ steps.search.output.passages.map(p, p.text) }}"
+        )
         data["graph"]["edges"][0] = {"from": "search", "to": "texts"}
         add_edge(data, "texts", "draft")
         node(data, "approve")["with"]["body"] = "{{ steps.texts.output }}"
@@ -285,7 +300,15 @@ def test_the_runtime_version_is_the_product_version() -> None:
 
 @pytest.mark.parametrize(
     ("requires", "holds"),
-    [(">=0.1", True), (">=0.1,<1", True), ("<0.1", False), ("==0.1", True), ("~=0.1.0", True), ("0.1.0", True), ("!=0.1", False)],
+    [
+        (">=0.1", True),
+        (">=0.1,<1", True),
+        ("<0.1", False),
+        ("==0.1", True),
+        ("~=0.1.0", True),
+        ("0.1.0", True),
+        ("!=0.1", False),
+    ],
 )
 def test_requires_is_held_against_the_runtime(requires: str, holds: bool) -> None:
     codes = [p.code for p in problems_after(_set("metadata/requires", requires))]
@@ -323,7 +346,18 @@ KEYS = st.sampled_from(
     ]
 )  # fmt: skip
 WORDS = st.sampled_from(
-    ["search", "draft", "approve.approved", "tool", "agent", "router", "transform", "timer", "{{ steps.a.b }}", "{{"]
+    [
+        "search",
+        "draft",
+        "approve.approved",
+        "tool",
+        "agent",
+        "router",
+        "transform",
+        "timer",
+        "{{ steps.a.b }}",
+        "{{",
+    ]
 )
 
 
@@ -334,13 +368,17 @@ def test_any_json_is_answered_with_problems_and_never_raises(data: Any) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.lists(st.integers(0, 8), min_size=1, max_size=5), KEYS, JSON | WORDS), max_size=5))
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 8), min_size=1, max_size=5), KEYS, JSON | WORDS), max_size=5)
+)
 def test_any_change_to_a_blueprint_never_raises(changes: list[tuple[list[int], str, Any]]) -> None:
     def change(data: dict[str, Any]) -> None:
         for way, key, value in changes:
             here: Any = data
             for step in way:
-                inner = list(here.values()) if isinstance(here, dict) else here if isinstance(here, list) else []
+                inner = (
+                    list(here.values()) if isinstance(here, dict) else here if isinstance(here, list) else []
+                )
                 containers = [v for v in inner if isinstance(v, (dict, list))]
                 if not containers:
                     break
