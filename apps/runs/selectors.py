@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet, TextField
+from django.db.models import Prefetch, QuerySet, TextField
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast
 
@@ -33,9 +33,15 @@ def runs_for(
     label: str | None = None,
     since: datetime | None = None,
 ) -> QuerySet[Run]:
-    """Runs of the workspace, newest first. label: `key=value`, or a key alone."""
+    """Runs of the workspace, newest first, with what each waits for. label: `key=value`, or a key alone."""
     principal.require(Permission.READ)
-    runs = Run.objects.filter(workspace=principal.workspace).select_related("version").order_by("-id")
+    idle = Step.objects.filter(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT]).order_by("id")
+    runs = (
+        Run.objects.filter(workspace=principal.workspace)
+        .select_related("version")
+        .prefetch_related(Prefetch("steps", queryset=idle, to_attr="idle_steps"))
+        .order_by("-id")
+    )
     if status:
         runs = runs.filter(status=status)
     if blueprint:

@@ -293,19 +293,6 @@ def _waiter(tx: RunTransaction, name: str, path: str) -> str | None:
     return None
 
 
-def take_signal(tx: RunTransaction, name: str, path: str) -> Any:
-    """The oldest unconsumed signal of a name, consumed now; None when there is none."""
-    signal = (
-        Signal.objects.filter(run_id=tx.run.id, name=name, consumed_by=None, path__in=["", path])
-        .order_by("id")
-        .first()
-    )
-    if signal is None:
-        return None
-    Signal.objects.filter(id=signal.id).update(consumed_by=path)
-    return {"name": name, "body": signal.body}
-
-
 # --- effects in doubt -------------------------------------------------------------------------------------
 
 

@@ -218,6 +218,12 @@ def _fire(run_id: UUID, paths: list[str]) -> int:
     return moved
 
 
+def _nobody(tx: RunTransaction, path: str) -> dict[str, Any]:
+    """The output of a question nobody answered, in the shape a person's rejection has."""
+    proposal = Step.objects.values_list("input", flat=True).get(run_id=tx.run.id, path=path)
+    return {"reason": "Nobody decided in time.", "proposal": proposal}
+
+
 def _approval_due(tx: RunTransaction, path: str) -> None:
     """Apply the declared timeout action; an effect is never approved by the clock."""
     action = desk().expire(run_id=tx.run.id, step_path=path)
@@ -232,9 +238,9 @@ def _approval_due(tx: RunTransaction, path: str) -> None:
         return
     match action:
         case "reject":
-            tx.complete_step(path, {"decision": "expired"}, port="rejected")
+            tx.complete_step(path, _nobody(tx, path), port="rejected")
         case "edge":
-            tx.complete_step(path, {"decision": "expired"}, port="expired")
+            tx.complete_step(path, _nobody(tx, path), port="expired")
         case "remind" | "escalate":
             # Asked again a day later; the request stays open.
             tx.transition.remind(path, now() + timedelta(days=1))

@@ -25,6 +25,8 @@ def moment(at: datetime | None) -> str | None:
 def run_view(run: Run, waiting: list[Step] | None = None) -> dict[str, Any]:
     """A run. waiting: its unfinished idle steps when the caller has them already, else one query."""
     if waiting is None:
+        waiting = getattr(run, "idle_steps", None)  # prefetched by `runs_for`
+    if waiting is None:
         waiting = list(run.steps.filter(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT]).order_by("id"))
     return {
         "id": str(run.id),

@@ -277,17 +277,6 @@ class Transition(Following):
         self.entry("run.cancel_requested", data={"reason": reason} if reason else {})
         self._cancel_idle("run_cancelled")
 
-    def skip(self, path: str, reason: str, output: Any = None) -> None:
-        step = self.state.steps[path]
-        self._move(
-            step, StepStatus.SKIPPED, reason=reason, port=main_port(self.plan.nodes[step.node_id]),
-            taken=(), worker=None, due_at=None, deadline_at=None,
-        )  # fmt: skip
-        self.updates[path].update(output=output, ended_at=self.now)
-        self.learn(path, output)
-        self.entry("step.skipped", step, {"reason": reason})
-        self._after(step, self.plan.nodes[step.node_id])
-
     def set_cost(self, path: str, **counts: Any) -> None:
         """Absolute counters of the step, and the run's total by what was added."""
         step = self.state.steps[path]
