@@ -71,7 +71,7 @@ def _approval_of(context: Context) -> tuple[str, dict[str, Any]] | None:
             continue
         step = steps.get(node.id) or {}
         output = step.get("output")
-        if step.get("status") == "succeeded" and isinstance(output, Mapping):
+        if step.get("port") == "approved" and isinstance(output, Mapping):
             return node.id, dict(output)
     return None
 

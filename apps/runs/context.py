@@ -76,9 +76,14 @@ class StepContext:
             root, _, rest = reference.partition(".")
             if root == "inputs":
                 labels.add("user")
-            elif root == "steps":
+            elif root == "steps" and rest:
                 step = self.claim.state.latest_ended(rest.partition(".")[0])
                 labels.update(step.labels if step else ())
+            elif root in ("steps", "effects"):
+                # Which of them is only known when it is evaluated (`steps[inputs.which]`): all of them count.
+                labels.add("user")
+                for step in self.claim.state.steps.values():
+                    labels.update(step.labels)
         return sorted(labels)
 
     # --- what is shown and counted ------------------------------------------------------------------------

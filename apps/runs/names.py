@@ -55,12 +55,13 @@ class Names:
         for node in self.plan.nodes:
             step = ended.get(node)
             if step is None:
-                steps[node] = {"output": None, "status": "blocked", "attempts": 0}
+                steps[node] = {"output": None, "status": "blocked", "attempts": 0, "port": ""}
             else:
                 steps[node] = {
                     "output": self._outputs.get(step.path),
                     "status": str(step.status),
                     "attempts": step.attempt,
+                    "port": step.port,
                 }
         names = {
             "inputs": self.run.inputs,

@@ -69,7 +69,10 @@ class FakeContext:
         self.inputs = dict(inputs or {})
         self.steps = {
             n.id: {"output": None, "status": "blocked", "attempts": 0} for n in document.graph.nodes
-        } | {k: {"output": v, "status": "succeeded", "attempts": 1} for k, v in (steps or {}).items()}
+        } | {
+            k: {"output": v, "status": "succeeded", "attempts": 1, "port": "approved"}
+            for k, v in (steps or {}).items()
+        }
         self.step_labels = dict(labels or {})
         self.world = world or World()
         self.input: Any = None

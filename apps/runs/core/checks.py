@@ -21,6 +21,7 @@ from typing import Any
 
 import jsonschema
 from jsonschema import Draft202012Validator
+from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from apps.runs.core.text import NEGATIONS, STOP, normal, sentences, stem, terms, words
@@ -47,11 +48,15 @@ def check_schema(value: Any, schema: Mapping[str, Any]) -> CheckResult:
     return CheckResult(False, 0.0, "; ".join(errors[:10]), tuple(errors))
 
 
+NOTHING_OUTSIDE: Registry[Any] = Registry()
+"""Where a schema's references may lead: within itself. Without it the library would fetch URLs."""
+
+
 def schema_problems(value: Any, schema: Mapping[str, Any]) -> list[str]:
     """Every way in which a value does not fit, `path: problem`; a broken schema is a problem too."""
     try:
         found = sorted(
-            Draft202012Validator(dict(schema)).iter_errors(value),
+            Draft202012Validator(dict(schema), registry=NOTHING_OUTSIDE).iter_errors(value),
             key=lambda e: [str(p) for p in e.absolute_path],
         )
     except (jsonschema.SchemaError, Unresolvable, TypeError, re.error) as exc:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
+from referencing.exceptions import Unresolvable
+
+from apps.runs.core.checks import NOTHING_OUTSIDE
 
 FILE_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -58,9 +61,15 @@ def input_problems(schema: dict[str, Any], values: dict[str, Any]) -> dict[str, 
     """One sentence per input that does not fit, by dotted path; empty when all fit."""
     if not schema:
         return {}
-    validator = Draft202012Validator(_with_file_types(schema), format_checker=FormatChecker())
+    validator = Draft202012Validator(
+        _with_file_types(schema), format_checker=FormatChecker(), registry=NOTHING_OUTSIDE
+    )
     problems: dict[str, str] = {}
-    for error in validator.iter_errors(values):
+    try:
+        errors = list(validator.iter_errors(values))
+    except (Unresolvable, RecursionError) as exc:
+        return {"inputs": f"The contract's schema of inputs cannot be used ({type(exc).__name__})."}
+    for error in errors:
         if error.validator == "required":
             for name in error.validator_value:
                 if isinstance(error.instance, dict) and name not in error.instance:
@@ -68,7 +77,7 @@ def input_problems(schema: dict[str, Any], values: dict[str, Any]) -> dict[str, 
                     problems.setdefault(path, f'Input "{path}" is missing.')
             continue
         path = ".".join(map(str, error.absolute_path)) or "inputs"
-        problems.setdefault(path, f'Input "{path}": {error.message}.')
+        problems.setdefault(path, f'Input "{path}": {error.message[:300]}.')
     return problems
 
 

@@ -32,7 +32,8 @@ _ABBREVIATION = re.compile(
     r"jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)|\b[a-z]|\b[a-z]\.[a-z])\.$",
     re.IGNORECASE,
 )
-_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+")
+# Not after another mark: from each dot of a long row the search would run to the row's end again.
+_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+")
 _LINE_START = re.compile(r"[ \t]*(?:[-*•+–]\s+|#{1,6}\s+|\|\s?|>\s?|\(?\d{1,3}[.)]\s+)")
 _RECORD = re.compile(r"\s*[^:;\n]{1,40}: [^;\n]*; [^:;\n]{1,40}: ")
 _MONTH_NAMES = """
