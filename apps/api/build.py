@@ -17,6 +17,7 @@ from apps.api.auth import Session, Token
 from apps.api.routers import (
     approvals,
     blueprints,
+    connections,
     effects,
     files,
     gallery,
@@ -118,6 +119,7 @@ def build() -> MirrorNeuronAPI:
         ("/tools", tools),
         ("/models", models),
         ("/tokens", tokens),
+        ("/connections", connections),
         ("/schema", schema),
     ):
         api.add_router(prefix, resource.router, tags=[prefix.strip("/")])

@@ -339,6 +339,15 @@ class Token(Shape):
     revoked_at: str | None
 
 
+class Connection(Shape):
+    id: str
+    name: str
+    kind: str
+    hosts: list[str]
+    created_at: str
+    rotated_at: str | None
+
+
 class NewToken(Token):
     secret: str
     """Shown this once; only its digest is stored."""

@@ -357,6 +357,8 @@ def save_connection(
     wrong = {}
     if bad := [h for h in allowed if not _HOST.match(h)]:
         wrong["hosts"] = f"{bad[0]!r} is not a host such as shop.example."
+    if not allowed:
+        wrong["hosts"] = "Name at least one host that the fields may be sent to."
     if not _NAME.match(name):
         wrong["name"] = "Use lower-case letters, digits, - and _, starting with a letter."
     if wrong:

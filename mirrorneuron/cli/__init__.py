@@ -24,6 +24,7 @@ COMMANDS = {
     "worker": Entry("processes:worker", "Work on runs only (servers).", logs=True),
     "migrate": Entry("processes:migrate", "Bring the database up to date."),
     "user": Entry("people:user", "Add people and give them a sign-in link."),
+    "connection": Entry("connections:connection", "Give tools the credentials they need."),
     "token": Entry("people:token", "Create, list and revoke API tokens."),
     "bench": Entry("bench:bench", "Measure the engine on this machine."),
 }

@@ -352,6 +352,16 @@ def test_a_token_is_shown_once(api: Caller) -> None:
     assert robot.get("/runs").status_code == 401
 
 
+def test_a_connection_goes_in_and_never_comes_out(api: Caller) -> None:
+    given = {"name": "shop", "kind": "bearer", "fields": {"token": "tell-nobody"}, "hosts": ["shop.example"]}
+    assert api.post("/connections", given).status_code == 201
+    assert api.post("/connections", given | {"fields": {"token": "later"}}).json()["rotated_at"]
+    listed = api.get("/connections")
+    assert [c["hosts"] for c in listed.json()["items"]] == [["shop.example"]]
+    assert "tell-nobody" not in listed.content.decode() and "later" not in listed.content.decode()
+    assert api.post("/connections", given | {"hosts": []}).status_code == 422
+
+
 def test_tools_and_models_are_listed(api: Caller) -> None:
     names = {t["name"]: t for t in api.get("/tools").json()["items"]}
     assert names["send_email"]["effect"] != "read" and names["search_documents"]["effect"] == "read"

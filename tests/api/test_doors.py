@@ -22,6 +22,7 @@ BODIES: dict[str, Any] = {
     "/assign": {"users": ["alice@example.com"]},
     "/resolve": {"outcome": "happened", "reason": "seen"},
     "/tokens": {"name": "mine"},
+    "/connections": {"name": "c", "kind": "bearer", "fields": {"token": "t"}, "hosts": ["a.example"]},
     "/runs": {"blueprint": "greet", "inputs": {"name": "Ada"}},
 }
 

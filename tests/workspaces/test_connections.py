@@ -25,7 +25,9 @@ def test_secret_is_sealed_and_opened_only_for_its_workspace(alice, principal, wo
 @pytest.mark.django_db
 def test_saving_again_replaces_and_notes_the_rotation(alice, principal, workspace):
     for value in ("old", "new"):
-        saved = services.save_connection(principal(alice), "shop", "bearer", {"token": value})
+        saved = services.save_connection(
+            principal(alice), "shop", "bearer", {"token": value}, ["shop.example"]
+        )
     assert saved.rotated_at is not None and Connection.objects.count() == 1
     assert selectors.connection_secret(workspace.id, "shop") == {"token": "new"}
 
