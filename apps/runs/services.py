@@ -80,7 +80,7 @@ def start_run(
         blueprint_name=version.blueprint.name,
         workflow_class=plan.document.metadata.workflow_class,
         inputs=storable(values),
-        labels=labels or {},
+        labels=storable(labels or {}),
         is_demo=is_demo,
         simulate=simulate,
         idempotency_key=idempotency_key or None,
