@@ -352,6 +352,12 @@ def test_a_token_is_shown_once(api: Caller) -> None:
     assert robot.get("/runs").status_code == 401
 
 
+def test_a_status_that_does_not_exist_is_named(api: Caller) -> None:
+    answer = api.get("/runs?status=bogus")
+    assert answer.status_code == 422 and "status" in answer.json()["fields"]
+    assert api.get("/runs?status=waiting").status_code == 200
+
+
 def test_a_connection_goes_in_and_never_comes_out(api: Caller) -> None:
     given = {"name": "shop", "kind": "bearer", "fields": {"token": "tell-nobody"}, "hosts": ["shop.example"]}
     assert api.post("/connections", given).status_code == 201

@@ -28,6 +28,7 @@ from apps.approvals.selectors import requests_of_run
 from apps.approvals.views import request_view
 from apps.blueprints.services import version_for_run
 from apps.runs import selectors, services, views
+from apps.runs.core.states import RunStatus
 from mirrorneuron.base.errors import NotFound
 
 router = Router(by_alias=True)
@@ -61,7 +62,7 @@ class SignalIn(BaseModel):
 
 
 class RunFilter(BaseModel):
-    status: str | None = Field(None, max_length=40)
+    status: RunStatus | None = None
     blueprint: str | None = Field(None, max_length=64)
     label: str | None = Field(None, max_length=200, description="`key` or `key=value`.")
     since: AwareDatetime | None = Field(None, description="RFC 3339 time; runs created since.")
