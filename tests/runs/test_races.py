@@ -19,7 +19,7 @@ from apps.runs.ports import Done, EffectCall
 from mirrorneuron.base.clock import now
 from tests.runs.engine import register_worker, statuses, version_of, work_all
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
