@@ -24,7 +24,11 @@ def run_result(tx: RunTransaction) -> tuple[Any, list[dict[str, Any]], dict[str,
 
 
 def judge(tx: RunTransaction, criterion: str | Criterion) -> dict[str, Any]:
-    """One success criterion: pass, fail, or not_checked for plain text, which a person judges."""
+    """One success criterion: pass, fail, or not_checked.
+
+    Not checked is plain text, which a person judges, and a claim that was never made: a run that drafted
+    nothing has not failed to keep to its sources.
+    """
     if isinstance(criterion, str):
         return {"text": criterion, "result": "not_checked", "detail": "Judged by a person."}
     if criterion.check in (None, "person"):
@@ -33,6 +37,8 @@ def judge(tx: RunTransaction, criterion: str | Criterion) -> dict[str, Any]:
         result = run_check(criterion.check, criterion.args, tx.names)
     except StepError as exc:
         return {"text": criterion.text, "result": "fail", "detail": exc.message}
+    if not result.applies:
+        return {"text": criterion.text, "result": "not_checked", "detail": "Nothing was written to check."}
     return {
         "text": criterion.text,
         "result": "pass" if result.passed else "fail",

@@ -137,6 +137,9 @@ def test_a_case_ends_as_its_folder_says(
             case "sources_within":
                 names = {p.name for p in (folder / value).iterdir()}
                 assert {p["source"] for p in run.output["passages"]} <= names
+            case "checks":
+                found = {c["text"]: c["result"] for c in run.checks or []}
+                assert {text: found[text] for text in value} == value, run.checks
             case "refused_decision":
                 assert run.status == "waiting"
             case _:

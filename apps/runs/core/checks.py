@@ -38,6 +38,8 @@ class CheckResult:
     score: float
     detail: str
     unsupported: Sequence[str] = ()
+    applies: bool = True
+    """False: there was nothing to check. A check step still fails then; a criterion counts as not checked."""
 
 
 def check_schema(value: Any, schema: Mapping[str, Any]) -> CheckResult:
@@ -71,7 +73,7 @@ def grounded(claim: str, sources: Sequence[Any]) -> CheckResult:
     An empty claim fails: there is nothing that could be supported.
     """
     if not claim.strip():
-        return CheckResult(False, 0.0, "There is no text to check.")
+        return CheckResult(False, 0.0, "There is no text to check.", applies=False)
     places = [_Source.of(text) for source in sources for text in _texts(source)]
     vocabulary = frozenset().union(*(p.vocabulary for p in places)) if places else frozenset()
     factual, unsupported = 0, []
