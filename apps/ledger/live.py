@@ -9,7 +9,9 @@ one background thread.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +22,9 @@ from mirrorneuron.config import config
 
 log = logger(__name__)
 HINT = {"type": "hint"}
+LAYER_SECONDS = 2.0
+"""A channel layer that takes longer than this to answer counts as gone."""
+COMPLAINS_SECONDS = 60.0
 _server_loop: asyncio.AbstractEventLoop | None = None
 _pending: set[str] = set()
 _lock = threading.Lock()
@@ -37,6 +42,28 @@ def serve_from(loop: asyncio.AbstractEventLoop) -> None:
     """Tell hints which loop the pages of this process live on."""
     global _server_loop
     _server_loop = loop
+    logging.getLogger("channels_redis.pubsub").addFilter(_brief)
+
+
+_complained_at = -COMPLAINS_SECONDS
+
+
+def layer_failed(error: object) -> None:
+    """Say that hints do not travel, once a minute however many pages and workers notice it."""
+    global _complained_at
+    with _lock:
+        if time.monotonic() - _complained_at < COMPLAINS_SECONDS:
+            return
+        _complained_at = time.monotonic()
+    log.warning("live.hints_lost", error=str(error) or type(error).__name__, next="Pages poll meanwhile.")
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    """Keep the layer's own traceback of every second out of the log."""
+    if record.exc_info:
+        layer_failed(record.exc_info[1])
+        return False
+    return True
 
 
 def announce(*groups: str) -> None:
@@ -71,9 +98,9 @@ async def _send(groups: list[str]) -> None:
     layer: Any = get_channel_layer()
     for group in groups:
         try:
-            await layer.group_send(group, HINT)
+            await asyncio.wait_for(layer.group_send(group, HINT), LAYER_SECONDS)
         except Exception as exc:  # a hint: pages poll
-            log.warning("live.hint_failed", group=group, error=str(exc))
+            layer_failed(exc)
             return
 
 

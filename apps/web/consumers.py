@@ -2,8 +2,8 @@
 
 The channel layer carries no content and may lose anything. The cursor makes it lossless: a page that
 reconnects says which seq it has seen. Without hints the pump looks by itself: seldom where hints reach this
-process, more often where they may not, and every quarter second for a while once a look found something that
-no hint had told of.
+process, more often where they may not, every second while the layer is out of reach, and every quarter second
+for a while once a look found something that no hint had told of.
 """
 
 from __future__ import annotations
@@ -11,16 +11,21 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
 from channels.db import database_sync_to_async
+from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import get_channel_layer
+from channels.utils import await_many_dispatch
 from django.template.loader import render_to_string
 from django.utils import timezone
 
 from apps.approvals import selectors as approvals
-from apps.ledger.live import inbox_group, run_group
+from apps.ledger.live import LAYER_SECONDS, inbox_group, layer_failed, run_group
 from apps.runs import selectors as runs
 from apps.runs.core.states import RUN_ENDED, RunStatus
 from apps.runs.views import event_view
@@ -53,6 +58,33 @@ class LivePage(AsyncWebsocketConsumer):
     """What both sockets share: rights at the door, one group, one pump."""
 
     groups: list[str] = []
+    hinted = True
+    """Whether the channel layer can be reached; without it the pump polls."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """As in channels, but a layer out of reach costs the hints and not the page."""
+        self.scope, self.base_send = scope, send
+        self.channel_layer: Any = get_channel_layer()
+        sources = [receive]
+        try:
+            self.channel_name = await asyncio.wait_for(self.channel_layer.new_channel(), LAYER_SECONDS)
+            sources.append(self._hint_received)
+        except Exception as error:
+            self._unhinted(error)
+        with suppress(StopConsumer):
+            await await_many_dispatch(sources, self.dispatch)
+
+    async def _hint_received(self) -> Any:
+        while True:
+            try:
+                return await self.channel_layer.receive(self.channel_name)
+            except Exception as error:
+                self._unhinted(error)
+                await asyncio.sleep(BUSY_SECONDS)
+
+    def _unhinted(self, error: Exception) -> None:
+        self.hinted = False
+        layer_failed(error)
 
     async def connect(self) -> None:
         # Accepted before it is refused: a browser only learns the code of a socket that was open.
@@ -70,18 +102,25 @@ class LivePage(AsyncWebsocketConsumer):
         self.told = False
         self.untold_until = 0.0
         self.group = group
-        await self.channel_layer.group_add(group, self.channel_name)
+        if self.hinted:
+            await self._join(self.channel_layer.group_add)
         self.awake.set()
         self.pumping = asyncio.create_task(self._pump())
 
     async def disconnect(self, code: int) -> None:
-        if hasattr(self, "group"):
-            await self.channel_layer.group_discard(self.group, self.channel_name)
         if hasattr(self, "pumping"):
             self.pumping.cancel()
+        if hasattr(self, "group") and hasattr(self, "channel_name"):
+            await self._join(self.channel_layer.group_discard)
+
+    async def _join(self, change: Callable[[str, str], Awaitable[None]]) -> None:
+        try:
+            await asyncio.wait_for(change(self.group, self.channel_name), LAYER_SECONDS)
+        except Exception as error:
+            self._unhinted(error)
 
     async def hint(self, event: dict[str, Any]) -> None:
-        self.told = True
+        self.told = self.hinted = True
         self.awake.set()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -113,6 +152,8 @@ class LivePage(AsyncWebsocketConsumer):
         """Seconds until a look without a hint."""
         if time.monotonic() < self.untold_until:
             return UNTOLD_SECONDS
+        if not self.hinted:
+            return BUSY_SECONDS
         hinted = config().embedded or config().channel_url
         return self.calm * HINTED_TIMES if hinted else self.calm
 

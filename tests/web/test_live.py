@@ -18,6 +18,7 @@ from django.contrib.auth.models import AnonymousUser
 
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.services import decide
+from apps.ledger import live as ledger_live
 from apps.ledger.live import inbox_group, run_group
 from apps.runs.models import Run
 from apps.web import consumers
@@ -243,3 +244,50 @@ def test_charlies_inbox_is_his_own(question: ApprovalRequest, charlie: User) -> 
         await socket.disconnect()
 
     live(story)
+
+
+class DeadLayer:
+    """A channel layer whose Redis is not there."""
+
+    def __init__(self, *, dies_after_the_door: bool = False) -> None:
+        self.opens = dies_after_the_door
+
+    async def new_channel(self) -> str:
+        if not self.opens:
+            raise ConnectionError("refused")
+        return "specific.one"
+
+    async def _gone(self, *_: object) -> None:
+        raise ConnectionError("refused")
+
+    receive = group_add = group_discard = group_send = _gone
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_page_stays_live_when_the_channel_layer_is_dead(
+    question: ApprovalRequest, bob: User, principal: PrincipalOf, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    layer = DeadLayer(dies_after_the_door=later)
+    said: list[str] = []
+    monkeypatch.setattr(consumers, "get_channel_layer", lambda: layer)
+    monkeypatch.setattr(ledger_live, "get_channel_layer", lambda: layer)
+    monkeypatch.setattr(ledger_live, "_complained_at", float("-inf"))
+    monkeypatch.setattr(ledger_live.log, "warning", lambda event, **_: said.append(event))
+    seq = Run.objects.get(id=question.run_id).seq
+    approver = principal(bob)
+
+    async def story() -> None:
+        socket = Socket(f"/ws/runs/{question.run_id}?after={seq}&format=json", bob)
+        inbox = Socket("/ws/inbox?list=open", bob)
+        assert await socket.connect()
+        assert await inbox.connect()
+        assert str(question.id) in await inbox.text()
+        await database_sync_to_async(decide)(approver, question.id, verb="approve")
+        await ledger_live._send([run_group(question.run_id)])
+        assert (await socket.events(seq + 1))[0]["seq"] == seq + 1
+        assert str(question.id) not in await inbox.text()
+        await socket.disconnect()
+        await inbox.disconnect()
+
+    live(story)
+    assert said == ["live.hints_lost"]
