@@ -42,10 +42,13 @@ from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from apps.workspaces.services import audit
 from mirrorneuron.base.clock import now
+from mirrorneuron.base.errors import MirrorNeuronError
 from mirrorneuron.base.safejson import canonical, fingerprint, storable
 
 REPEAT_ORDINAL = 1000
 """From this ordinal on the engine asks whether an apparent duplicate is meant (`apps.runs.effects`)."""
+ADDRESS_FIELDS = frozenset({"to", "cc", "bcc"})
+ADDRESS_HINT = "Write an e-mail address such as ann@example.com."
 NEEDS_REASON = frozenset({Verb.REJECT, Verb.REQUEST_CHANGES})
 
 
@@ -348,6 +351,20 @@ def _check_arguments(request: ApprovalRequest, before: dict[str, Any], final: An
         wrong = edit.edit_problems(before, final, schema) | wrong
     if wrong:
         raise _invalid(f"{request.title!r} cannot be approved like this.", wrong)
+    if request.tool:
+        document, _ = selectors.node_of(request)
+        try:
+            describe_call(document, request.tool, final)
+        except MirrorNeuronError as refused:
+            # What the tool would refuse when it runs is told while it can still be mended.
+            raise AnswerInvalid(
+                f"{request.title!r} cannot be approved like this. {refused.message}",
+                fields={
+                    name: ADDRESS_HINT if name in ADDRESS_FIELDS else text
+                    for name, text in refused.fields.items()
+                },
+                next="Correct the fields and send it again; the question stays open.",
+            ) from refused
 
 
 def _invalid(message: str, wrong: dict[str, str]) -> AnswerInvalid:

@@ -212,3 +212,17 @@ def test_a_link_chooses_the_workspace_by_itself(
     assert str(question.id) not in client.get("/inbox").content.decode()
     assert client.get(f"/inbox/{question.id}").status_code == 200
     assert str(question.id) in client.get("/inbox").content.decode()
+
+
+def test_an_address_the_tool_refuses_brings_the_form_back(ask: Ask, browser: ClientOf, bob: User) -> None:
+    mail = {"to": ["ada@example.com"], "subject": "Hello", "body": "Dear Ada."}
+    question = ask(proposal=mail)
+    ApprovalRequest.objects.filter(id=question.id).update(tool="send_email")
+    fields = {"in.to": "not an address", "in.subject": "Hello", "in.body": "Dear Ada, kept."}
+    answer = decide(browser(bob), question, verb="approve", part="edit", **fields)
+    html = answer.content.decode()  # type: ignore[attr-defined]
+    assert answer.status_code == 422  # type: ignore[attr-defined]
+    assert "Write an e-mail address such as ann@example.com" in html
+    assert "not an address" in html and "Dear Ada, kept." in html
+    question.refresh_from_db()
+    assert question.state == "open"
