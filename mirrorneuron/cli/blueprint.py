@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from apps.blueprints import selectors, services
-from apps.blueprints.core.contract_import import import_contract
+from apps.blueprints.core.contract_import import is_contract
 from apps.blueprints.core.document import NAME_PATTERN
 from apps.blueprints.core.parse import parse
+from apps.blueprints.core.problems import Problem
 from apps.blueprints.core.schema_export import blueprint_schema
 from apps.blueprints.core.svg import render_svg
 from apps.blueprints.models import Version
@@ -22,6 +24,7 @@ from mirrorneuron.cli.frame import (
     Command,
     Group,
     emit,
+    naming,
     problem_line,
     problem_view,
     read_text,
@@ -79,20 +82,30 @@ def validate(file: str) -> None:
     help="For a workflow_contract: where to write the skeleton instead of importing it.",
 )
 def import_(file: str, out: str | None) -> None:
-    """Import a blueprint and publish it; a stand-alone workflow_contract becomes a skeleton first."""
+    """Import a blueprint and publish it.
+
+    A stand-alone workflow_contract is stored as a skeleton that is not published yet; what is left to do is
+    listed.
+    """
     text = read_text("", file)
-    notes: list[dict[str, Any]] = []
-    if _is_contract(text):
-        text, found = import_contract(text)
-        notes = [problem_view(p) for p in found]
-        for problem in notes:
-            say(problem_line(file, problem))
+    if not is_contract(parse(text)):
         if out:
-            _write(out, text)
-            emit({"written": out, "problems": notes}, f"Wrote the skeleton to {out}.")
-            return
-    version = services.import_blueprint(acting(), text)
-    _published(version, "Imported", notes)
+            raise click.UsageError(f"--out is for a stand-alone workflow_contract, and {file} is none.")
+        with naming(file):
+            version, known = _stored(lambda: services.import_blueprint(acting(), text))
+        _published(version, "Imported", known=known)
+        return
+    if out:
+        skeleton, found = services.contract_skeleton(text)
+        notes = _listed(file, found)
+        if not skeleton:
+            raise click.exceptions.Exit(FAILED)
+        _write(out, skeleton)
+        emit({"written": out, "problems": notes}, f"Wrote the skeleton to {out}.")
+        return
+    with naming(file):
+        version = services.import_blueprint(acting(), text)
+    _published(version, "Imported", _listed(file, services.check_source(text, publishing=True).problems))
 
 
 @blueprint.command()
@@ -107,8 +120,10 @@ def publish(name: str, file: str | None, notes: str) -> None:
         data = parse(read_text("", file)).data
         name = str((data.get("metadata") or {}).get("name", "")) if isinstance(data, dict) else ""
         name = name or path.stem
-    version = services.publish(acting(), name, read_text("", file) if file else None, notes=notes)
-    _published(version, "Published", [])
+    text = read_text("", file) if file else None
+    with naming(file or name):
+        version, known = _stored(lambda: services.publish(acting(), name, text, notes=notes))
+    _published(version, "Published", known=known)
 
 
 @blueprint.command()
@@ -176,23 +191,50 @@ def schema(out: str | None) -> None:
         emit(document, text)
 
 
-def _published(version: Version, done: str, notes: list[dict[str, Any]]) -> None:
-    name = f"{version.blueprint.name}@{version.number}" if version.number else version.blueprint.name
+def _stored(store: Callable[[], Version]) -> tuple[Version, bool]:
+    """The version that comes out, and whether it had its number already."""
+    principal = acting()
+    before = set(
+        Version.objects.filter(blueprint__workspace=principal.workspace, number__isnull=False).values_list(
+            "pk", flat=True
+        )
+    )
+    version = store()
+    return version, version.pk in before
+
+
+def _published(
+    version: Version, done: str, notes: list[dict[str, Any]] | None = None, *, known: bool = False
+) -> None:
+    name = version.blueprint.name
+    if version.number is None:
+        text = (
+            f"{done} {name} as a skeleton that is not published. Take it with `mn blueprint export {name} "
+            f"--out {name}.yaml`, settle what is listed, then `mn blueprint publish {name}.yaml`."
+        )
+    elif known:
+        text = f"{name} is unchanged: it is already version {version.number}."
+    else:
+        text = f"{done} {name}@{version.number}."
     emit(
         {
-            "name": version.blueprint.name,
+            "name": name,
             "version": version.number,
             "id": str(version.id),
             "content_hash": version.content_hash,
+            "unchanged": known,
             **({"problems": notes} if notes else {}),
         },
-        f"{done} {name}.",
+        text,
     )
 
 
-def _is_contract(text: str) -> bool:
-    data = parse(text).data
-    return isinstance(data, dict) and "workflow_contract" in data
+def _listed(file: str, problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Say every problem beside the result, and give them as the API shows them."""
+    views = [problem_view(p) for p in problems]
+    for problem in views:
+        say(problem_line(file, problem))
+    return views
 
 
 def _write(file: str, text: str) -> None:

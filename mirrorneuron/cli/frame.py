@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -235,6 +236,17 @@ def open_house() -> None:
 # --- errors -----------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Problems raised inside are printed as lines of this file."""
+    try:
+        yield
+    except MirrorNeuronError as exc:
+        if getattr(exc, "problems", None):
+            exc.attributes["file"] = file
+        raise
+
+
 def fail(error: MirrorNeuronError) -> NoReturn:
     """Say what is wrong and what to do, and leave with the code for it."""
     problems = [problem_view(p) for p in getattr(error, "problems", ())]
@@ -249,7 +261,7 @@ def fail(error: MirrorNeuronError) -> NoReturn:
         click.echo(json.dumps({"error": storable(document)}, indent=2, ensure_ascii=False))
     say(str(error))
     for problem in problems:
-        say("  " + problem_line("blueprint", problem))
+        say("  " + problem_line(error.attributes.get("file", "blueprint"), problem))
     for path, sentence in error.fields.items():
         if not problems and sentence not in error.message:
             say(f"  {path}: {sentence}")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from apps.blueprints.core.document import API_VERSION
+from apps.blueprints.core.document import API_VERSION, NAME_PATTERN
 from apps.blueprints.core.parse import Parsed, parse, plain_dump
 from apps.blueprints.core.problems import Path, Problem, Problems, shown
 from apps.blueprints.core.rules.tools import PLACEHOLDER_HOST
@@ -72,7 +72,7 @@ class _Skeleton:
             "kind": "Blueprint",
             "metadata": {
                 "name": name,
-                "title": name.replace("_", " ").replace("-", " ").capitalize(),
+                "title": self.title(name),
                 "summary": str(contract.get("goal", "")),
             },
             "card": {"purpose": str(contract.get("goal", ""))},
@@ -95,7 +95,10 @@ class _Skeleton:
 
     def name(self) -> str:
         given = self.contract.get("name")
-        name = re.sub(r"[^a-z0-9_-]+", "_", str(given or "").lower()).strip("_")[:64]
+        name = str(given or "")
+        if not re.fullmatch(NAME_PATTERN, name):
+            name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+            name = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:64].rstrip("_")
         if not name:
             self.problem(
                 "error", (TOP,), "missing_key", "The contract has no name.", "Add name: my_workflow."
@@ -110,6 +113,11 @@ class _Skeleton:
                 "Names have lower-case letters, digits, _ and -.",
             )
         return name
+
+    def title(self, name: str) -> str:
+        """The author's own words and capitals; a bare identifier gets spaces."""
+        given = " ".join(str(self.contract.get("name") or name).split())
+        return _cap(given if " " in given else re.sub(r"[_-]+", " ", given).strip() or name)[:200]
 
     def kept(self) -> dict[str, Any]:
         """The contract as the format has it; every key we know, unchanged where it fits."""
