@@ -113,6 +113,45 @@ def test_a_sentence_marked_as_internal_never_gets_into_a_draft() -> None:
     assert draft is not None and "confidential" not in draft.body()
 
 
+def test_a_draft_tells_the_reader_what_was_written_for_readers_and_not_what_colleagues_noted() -> None:
+    notes = {
+        "name": "call_notes_2026-05-04.md",
+        "text": "# Call notes\n\nMara Lind asked for a written proposal for Fernhill Foods before June.",
+    }
+    points = {
+        "name": "talking_points_fernhill.md",
+        "text": "A proposal for Fernhill Foods takes us four weeks to prepare.",
+    }
+    contact = {"name": "Mara Lind", "email": "mara@fernhill.example"}
+    seen = {"company": "Fernhill Foods", "contact": contact, "objective": "Follow up on the proposal"}
+    it = Evidence.of("x", {**seen, "sender": "Jo Park\nOven Works"}, [("s", [notes, points, PASSAGES[1]])])
+    draft = draft_email(it)
+    assert draft is not None
+    assert draft.points[0] == points["text"]
+    assert "Mara Lind asked" not in draft.body()
+    assert draft.subject == "Fernhill Foods: The proposal"
+    assert draft.body().endswith("Kind regards\nJo Park\nOven Works")
+    assert grounded(draft.body(), [points, PASSAGES[1], "Jo Park\nOven Works"]).passed
+
+    only_notes = draft_email(Evidence.of("x", seen, [("s", [notes])]))
+    assert only_notes is not None and only_notes.points
+
+
+def test_a_request_for_changes_is_answered_with_what_the_offline_model_cannot_do() -> None:
+    schema = {
+        "type": "object",
+        "required": ["subject", "body"],
+        "properties": {
+            "subject": {"type": "string"},
+            "body": {"type": "string"},
+            "notes": {"type": "array", "items": {"type": "string"}},
+        },
+    }
+    asked = fill(schema, evidence(feedback="Make it warmer and in French.")).value
+    assert "cannot follow requests in words" in asked["notes"][0]
+    assert fill(schema, evidence()).value["notes"] == []
+
+
 def test_a_table_row_about_somebody_else_is_never_used() -> None:
     rows = (
         "date: 2026-01-04; account: Fernhill Foods; note: Asked for a quote for forty ovens\n"

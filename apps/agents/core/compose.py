@@ -99,29 +99,72 @@ class Draft:
 
 
 def draft_email(evidence: Evidence, extra: str = "", count: int = 3) -> Draft | None:
-    """An e-mail of fixed phrases and quoted sentences only, or None when there is nothing to quote."""
+    """An e-mail of fixed phrases and quoted sentences only, or None when there is nothing to quote.
+
+    What was written for customers goes first. What was written about the reader (internal notes, reported
+    speech, sentences with the reader's name) is quoted only when there is nothing else.
+    """
     ranked = [s for s in evidence.ranked(extra) if not s.is_internal and len(words(s.text)) <= 45]
-    chosen = [s for s in _whole(ranked) if s.score >= LEAST_SCORE * ranked[0].score][:count]
+    whole = [s for s in _whole(ranked) if s.score >= LEAST_SCORE * ranked[0].score]
+    person = _person(evidence)
+    told = [s for s in whole if s.passage.is_for_readers]
+    apt = [s for s in whole if s not in told and not s.passage.is_notes and not _is_about(s, person)]
+    chosen = ([*told, *apt] or whole)[:count]
     if not chosen:
         return None
-    person = _person(evidence)
     about = evidence.fact("objective", "purpose", "topic", "subject")
     company = evidence.entities[0] if evidence.entities else ""
-    aim = " ".join(str(about.value).split()) if about else ""
+    aim = _topic(str(about.value)) if about else ""
     subject = ": ".join(p for p in (company or ("Follow-up" if not aim else ""), aim) if p)
+    sender = evidence.fact("sender", "signature")
+    signature = "\n".join(line.strip() for line in str(sender.value).splitlines()) if sender else ""
     return Draft(
         greeting=f"Dear {person}," if person else "Hello,",
         opening="I am writing to follow up with you. These are the points in front of me:",
         points=tuple(_quoted(s) for s in chosen),
         question="Is this still right, and which point matters most to you at the moment? "
         "I would be glad to hear from you.",
-        closing="Kind regards",
+        closing=f"Kind regards\n{signature}".strip(),
         subject=subject if aim else f"Follow-up: {company}" if company else "Follow-up",
     )
 
 
+def change_note(evidence: Evidence) -> str:
+    """What a person must know who asked the offline model for a change; empty when nobody did."""
+    asked = evidence.fact("feedback")
+    if asked is None or not str(asked.value).strip():
+        return ""
+    return (
+        "The offline model cannot follow requests in words: it only looks for sentences that share words "
+        "with yours. Edit the text yourself, or connect a model."
+    )
+
+
+def _topic(aim: str) -> str:
+    """What an e-mail is about, of the sender's aim: `Follow up on the pilot` → `The pilot`."""
+    aim = " ".join(aim.split())
+    topic = re.sub(r"^follow(?:ing)?[- ]?up (?:on|about|to|with regard to) (?=\S)", "", aim, flags=re.I)
+    return topic[:1].upper() + topic[1:] if topic != aim else aim
+
+
+_REPORTED = re.compile(
+    r"\b(?:asked (?:for|whether|if|her|him|us|about)|(?:said|says|told us|mentioned|wants|liked) that|"
+    r"still needs?|is (?:content|annoyed|unhappy)|no budget)\b",
+    re.IGNORECASE,
+)
+
+
+def _is_about(sentence: Sentence, person: str) -> bool:
+    """Whether a sentence speaks of the reader, or of what somebody asked for, to a third party."""
+    spoken = set(words(sentence.text))
+    named = any(w in spoken for w in words(person) if len(w) > 2)
+    return named or bool(_REPORTED.search(sentence.text))
+
+
 def _quoted(sentence: Sentence) -> str:
     text = sentence.spoken
+    if sentence.passage.is_for_readers:
+        return text  # written to be said to customers, so it is said, not cited
     return text if any(q in text for q in '"“”') else f'"{text}"'
 
 
@@ -485,6 +528,9 @@ class _Composer:
         draft = self._draft
         if draft is None:
             return MISSING
+        if key == "notes":
+            note = change_note(self.evidence)
+            return [note] if note else []
         if key == "subject":
             limit = self._resolved(properties[key]).get("maxLength", 200)
             return draft.subject[:limit]

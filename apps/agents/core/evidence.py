@@ -56,6 +56,13 @@ _INTERNAL = re.compile(
     r"off the record|not for the customer)\b",
     re.IGNORECASE,
 )
+_FOR_READERS = re.compile(
+    r"\b(?:talking points?|for customers?|approved (?:text|wording|statements?)|customer facing)\b"
+)
+_NOTES = re.compile(
+    r"\b(?:notes?|minutes|memo|internal|profile|tickets?|crm|intern|notiz(?:en)?|protokoll|vermerk)\b"
+)
+_NOTES_BEGIN = re.compile(r"\W{0,4}(?:call|meeting|visit|internal) (?:notes|minutes)\b", re.IGNORECASE)
 _TASK_TEXT = """
 summarise summarize summary document documents quote quotes passage passages purpose write draft email e-mail
 use only state find list extract classify decide choose answer research rest rests say says given following
@@ -84,6 +91,16 @@ class Passage:
     identity: str = ""
     origin: str = ""
     order: int = 0
+
+    @property
+    def is_for_readers(self) -> bool:
+        """Whether its document says, by its name, that it was written to be told to customers."""
+        return bool(_FOR_READERS.search(_apart(self.document)))
+
+    @property
+    def is_notes(self) -> bool:
+        """Whether it was written for colleagues: notes of a call, minutes, an account profile."""
+        return bool(_NOTES.search(_apart(self.document)) or _NOTES_BEGIN.match(self.text))
 
 
 @dataclass(frozen=True)
@@ -225,6 +242,11 @@ class Evidence:
                 if fact.name.casefold() == name.casefold() and fact.value not in (None, ""):
                     return fact
         return None
+
+
+def _apart(name: str) -> str:
+    """The words of a file name: `call_notes_2026-03-12.txt` → `call notes 2026 03 12 txt`."""
+    return re.sub(r"[\W_]+", " ", name).casefold()
 
 
 def _harvest(
