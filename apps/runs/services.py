@@ -32,6 +32,7 @@ from mirrorneuron.base.ids import as_uuid, uuid7
 from mirrorneuron.base.safejson import fingerprint, storable
 
 __all__ = [
+    "can_kill_worker",
     "cancel_run",
     "deliver_signal",
     "locked_run",
@@ -359,11 +360,18 @@ def resolve_effect(
 # --- the kill button --------------------------------------------------------------------------------------
 
 
+def can_kill_worker() -> bool:
+    """Whether a killed worker would be missed by nobody: it is restarted, or another one is alive."""
+    alive = Worker.objects.filter(lease_until__gt=now(), stopped_at=None).values_list("embedded", flat=True)
+    return len(alive) > 1 or any(alive)
+
+
 def request_kill(principal: Principal, run_id: Any) -> dict[str, Any]:
     """Have the worker process of a demo run really killed; recovery is then seen on its page.
 
     Returns {boot, embedded}: an embedded worker is this very process, which the caller has to kill after it
-    answered; another process kills itself within a second. Raises RunConflict when the run is not a demo.
+    answered; another process kills itself within a second. Raises RunConflict when the run is not a demo, or
+    when nobody would be left to recover it.
     """
     run = _operable(principal, run_id)
     with locked_run(run.id) as tx:
@@ -379,6 +387,11 @@ def request_kill(principal: Principal, run_id: Any) -> dict[str, Any]:
         worker = alive.filter(boot__in=boots).first() or alive.order_by("-started_at").first()
         if worker is None:
             raise RunConflict("No worker is running.", next="Start one with `mn worker`.")
+        if not worker.embedded and alive.count() < 2:
+            raise RunConflict(
+                "It is the only worker and nothing here restarts it.",
+                next="Start a second worker with `mn worker`, then kill this one.",
+            )
         Worker.objects.filter(boot=worker.boot).update(kill_requested_at=now(), kill_run=run.id)
         tx.entry("worker.kill_requested", "", {"boot": str(worker.boot), "by": principal.label})
         audit(principal, "worker.kill", str(worker.boot), {"run": str(run.id)})

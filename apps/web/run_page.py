@@ -23,6 +23,7 @@ from apps.blueprints.core.tools import ToolSpec
 from apps.runs import selectors as runs
 from apps.runs.core.states import RUN_ENDED, RunStatus
 from apps.runs.models import Run
+from apps.runs.services import can_kill_worker
 from apps.runs.views import effect_view, event_view
 from apps.web.core import timeline, words
 from apps.web.pictures import run_picture
@@ -346,7 +347,7 @@ class RunPage:
 
     @property
     def can_kill(self) -> bool:
-        return self.run.is_demo and self.may_operate and not self.has_ended
+        return self.run.is_demo and self.may_operate and not self.has_ended and can_kill_worker()
 
     @cached_property
     def announcement(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from apps.approvals.models import ApprovalRequest
 from apps.ledger.models import Effect, Entry
-from apps.runs.models import Call, Run
+from apps.runs.models import Call, Run, Worker
 from apps.web.run_page import proof_line
 from apps.web.views import runs as views
 from apps.workspaces.models import User
@@ -130,8 +130,6 @@ def test_charlie_kills_and_cancels_nothing(demo: Run, browser: ClientOf, charlie
 def test_the_kill_button_kills_this_process_when_the_worker_lives_in_it(
     demo: Run, browser: ClientOf, bob: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from apps.runs.models import Worker
-
     killed: list[Any] = []
 
     class Timer:
@@ -147,7 +145,18 @@ def test_the_kill_button_kills_this_process_when_the_worker_lives_in_it(
     assert Worker.objects.get(boot=boot).kill_requested_at is not None
 
 
+def test_the_only_worker_is_not_killed_when_nothing_restarts_it(
+    demo: Run, browser: ClientOf, alice: User
+) -> None:
+    client = browser(alice)
+    assert 'data-action="kill-worker"' not in client.get(f"/runs/{demo.id}").content.decode()
+    refused = client.post(f"/runs/{demo.id}/kill-worker")
+    assert refused.status_code == 409 and "It is the only worker" in refused.content.decode()
+    assert not Worker.objects.exclude(kill_requested_at=None).exists()
+
+
 def test_only_a_demo_offers_the_kill_button(demo: Run, browser: ClientOf, alice: User) -> None:
+    register_worker()
     client = browser(alice)
     assert 'data-action="kill-worker"' in client.get(f"/runs/{demo.id}").content.decode()
     Run.objects.update(is_demo=False)
