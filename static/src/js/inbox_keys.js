@@ -21,12 +21,17 @@ export function inboxKeys(page) {
       const part = page.querySelector(`details[data-part=${PARTS[event.key]}]`);
       if (!part) return;
       part.open = true;
-      part.querySelector("textarea, input:not([type=hidden]), select")?.focus();
+      show(part);
     } else {
       return;
     }
     event.preventDefault();
   });
+  for (const summary of page.querySelectorAll("details[data-part] > summary")) {
+    // The browser opens it after the click.
+    summary.addEventListener("click", () => setTimeout(() => summary.parentElement.open && show(summary.parentElement)));
+  }
+  page.querySelector("#problem")?.focus();
   // One open at a time: the filled button is never in doubt.
   for (const part of page.querySelectorAll("details[data-part]")) {
     part.addEventListener("toggle", () => {
@@ -34,6 +39,11 @@ export function inboxKeys(page) {
       for (const other of page.querySelectorAll("details[data-part][open]")) if (other !== part) other.open = false;
     });
   }
+}
+
+function show(part) {
+  part.querySelector("textarea, input:not([type=hidden]), select")?.focus({ preventScroll: true });
+  part.scrollIntoView({ block: "nearest" });
 }
 
 function move(page, by) {
