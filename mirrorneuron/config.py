@@ -21,6 +21,11 @@ from mirrorneuron.base.errors import ConfigurationError
 
 SECRETS = ("MN_SECRET_KEY", "DATABASE_URL", "BROKER_URL", "CHANNEL_URL", "MN_SMTP_URL", "OPENAI_API_KEY")
 
+GOOD_KEY_LENGTH = 32
+"""Characters a secret key should have at least."""
+LEAST_KEY_LENGTH = 16
+"""A shorter one is no secret; a server refuses to start with it."""
+
 
 class Config(BaseSettings):
     # A trace of a wrong value is printed by whoever does not know better, and must not quote a password.

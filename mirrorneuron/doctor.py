@@ -18,14 +18,15 @@ from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from django.db import connection
+from django.db import DatabaseError, OperationalError, connection
+from django.db.models import Exists, OuterRef, Q
 
 from apps.runs import invariants, selectors
-from apps.runs.core.states import RUN_ENDED, RunStatus
-from apps.runs.models import Run, Worker
-from mirrorneuron import datalock, schema
+from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus
+from apps.runs.models import Run, Step, Worker
+from mirrorneuron import datalock, dbtrouble, schema
 from mirrorneuron.base.clock import now
-from mirrorneuron.config import config
+from mirrorneuron.config import GOOD_KEY_LENGTH, config
 
 Level = Literal["ok", "warn", "fail"]
 MAX_CLOCK_SECONDS = 2.0
@@ -44,20 +45,38 @@ class Result:
 def examine() -> dict[str, Any]:
     """{ok, checks: [{name, level, found, next}], findings: [{invariant, run, what}], still: [{run, why,
     …}]}"""
-    checks = [_safely(check) for check in _CHECKS]
-    usable = all(c.level != "fail" for c in checks if c.name in ("database", "migrations"))
+    checks: list[Result] = []
+    usable = True
+    for check in _CHECKS:
+        if check in _AFTER_DATABASE and not usable:
+            checks.append(Result(_name(check), "warn", "not looked at: the database comes first"))
+            continue
+        checks.append(result := _safely(check))
+        usable = usable and not (result.level == "fail" and result.name in ("database", "migrations"))
     findings = [asdict(f) for f in invariants.check_all()] if usable else []
     still = still_runs() if usable else []
     if usable and not findings:
-        checks.append(
-            Result("promises", "ok", "I1 to I4, I6 and I7 hold for every run (I5 is about slots: none)")
-        )
+        checks.append(_promises())
     return {
         "ok": all(c.level != "fail" for c in checks) and not findings,
         "checks": [asdict(c) for c in checks],
         "findings": findings,
         "still": still,
     }
+
+
+def _promises() -> Result:
+    """What was counted, in words; slots come with a later release, so there is nothing to count yet."""
+    runs = Run.objects.count()
+    if not runs:
+        return Result("promises", "ok", "nothing to count yet: there are no runs")
+    which = "the one run" if runs == 1 else f"all {runs} runs"
+    return Result(
+        "promises",
+        "ok",
+        f"hold for {which}: nothing ran twice, nothing is stuck, what has ended stays ended, every ledger is "
+        "whole (I1 to I4, I6, I7); I5 is about slots, nothing to count yet",
+    )
 
 
 def still_runs(limit: int = 50) -> list[dict[str, Any]]:
@@ -122,13 +141,18 @@ def data_folder() -> Result:
 
 
 def secret_key() -> Result:
-    if config().secret_key.get_secret_value():
-        short = len(config().secret_key.get_secret_value()) < 32
-        if short:
+    given = config().secret_key.get_secret_value()
+    if given:
+        file = os.environ.get("MN_SECRET_KEY_FILE")
+        source = f"MN_SECRET_KEY_FILE ({file})" if file else "MN_SECRET_KEY"
+        if len(given) < GOOD_KEY_LENGTH:
             return Result(
-                "secret key", "warn", "MN_SECRET_KEY is short", "Use at least 32 random characters."
+                "secret key",
+                "warn",
+                f"{source} is short: {len(given)} characters",
+                f"Use at least {GOOD_KEY_LENGTH} random characters.",
             )
-        return Result("secret key", "ok", "from MN_SECRET_KEY")
+        return Result("secret key", "ok", f"from {source}")
     path = config().data / "secret.key"
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         return Result("secret key", "warn", f"{path} can be read by others", f"chmod 600 {path}")
@@ -137,9 +161,13 @@ def secret_key() -> Result:
 
 def database() -> Result:
     started = time.monotonic()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-        cursor.fetchone()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            cursor.fetchone()
+    except OperationalError as exc:
+        trouble = dbtrouble.explain(exc)
+        return Result("database", "fail", trouble.message.rstrip("."), trouble.next)
     took = (time.monotonic() - started) * 1000
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
@@ -157,7 +185,10 @@ def database() -> Result:
 
 
 def migrations() -> Result:
-    missing = schema.pending()
+    try:
+        missing = schema.pending()
+    except DatabaseError:
+        return Result("migrations", "fail", "cannot be read", "Make the database reachable first.")
     if missing:
         return Result(
             "migrations", "fail", f"{len(missing)} not applied, first {missing[0]}", "Run `mn migrate`."
@@ -216,11 +247,32 @@ def channel_layer() -> Result:
 def workers() -> Result:
     alive = list(Worker.objects.filter(lease_until__gt=now(), stopped_at=None).order_by("started_at"))
     holder = datalock.holder(config().data) if config().is_sqlite else None
-    if config().is_sqlite and holder is None:
-        return Result("workers", "warn", "none is running", "Start `mn up`, or use `mn run --wait`.")
-    if not alive:
-        return Result("workers", "warn", "none has a valid lease", "Start `mn up` or `mn worker`.")
-    return Result("workers", "ok", ", ".join(f"{w.host} process {w.pid}" for w in alive))
+    if alive and not (config().is_sqlite and holder is None):
+        return Result("workers", "ok", ", ".join(f"{w.host} process {w.pid}" for w in alive))
+    found = "none is running" if config().is_sqlite and holder is None else "none has a valid lease"
+    waiting = _runs_that_need_a_worker()
+    start = "`mn up`" if config().is_sqlite else "`mn worker`"
+    if waiting:
+        count = "one unfinished run needs one" if waiting == 1 else f"{waiting} unfinished runs need one"
+        return Result("workers", "fail", f"{found}, and {count}", f"Start {start}; they go on by themselves.")
+    return Result("workers", "warn", f"{found}; no run needs one now", f"Start {start}.")
+
+
+def _runs_that_need_a_worker() -> int:
+    """Unfinished runs in which something is to be done now, or was being done by a worker that is gone."""
+    return (
+        Run.objects.exclude(status__in=[*RUN_ENDED, RunStatus.PAUSED])
+        .filter(
+            Q(status=RunStatus.CANCELLING)
+            | Exists(
+                Step.objects.filter(run=OuterRef("pk")).filter(
+                    Q(status__in=[StepStatus.READY, StepStatus.RUNNING])
+                    | Q(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT], due_at__lte=now())
+                )
+            )
+        )
+        .count()
+    )
 
 
 def clock() -> Result:
@@ -247,13 +299,19 @@ _CHECKS: tuple[Callable[[], Result], ...] = (
 )  # fmt: skip
 
 
+_AFTER_DATABASE = (workers, clock)
+
+
+def _name(check: Callable[[], Result]) -> str:
+    return check.__name__.replace("_", " ")
+
+
 def _safely(check: Callable[[], Result]) -> Result:
     try:
         return check()
     except Exception as exc:  # a check that breaks is itself a finding
-        name = check.__name__.replace("_", " ")
         said = " ".join(str(exc).split())[:200] or type(exc).__name__
-        return Result(name, "fail", said, "Correct this first; other checks may follow from it.")
+        return Result(_name(check), "fail", said, "Correct this first; other checks may follow from it.")
 
 
 def _shown(url: str) -> str:

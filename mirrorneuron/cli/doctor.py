@@ -33,5 +33,12 @@ def _text(report: dict[str, Any]) -> str:
             f"  {s['run']} {s['blueprint']} ({s['status']}): {s['why']} Needs {s['needs']}"
             for s in report["still"]
         ]
-    lines += ["", "Everything is well." if report["ok"] else "Something needs attention."]
+    warns = sum(check["level"] == "warn" for check in report["checks"])
+    if not report["ok"]:
+        verdict = "Something needs attention."
+    elif warns:
+        verdict = f"All right, with {warns} warning{'s' if warns != 1 else ''}."
+    else:
+        verdict = "Everything is well."
+    lines += ["", verdict]
     return "\n".join(lines)

@@ -290,17 +290,13 @@ def exit_code(error: MirrorNeuronError) -> int:
 
 def unexpected(error: Exception) -> MirrorNeuronError:
     """An error nobody foresaw, in one sentence; the traceback is for MN_DEBUG=1."""
-    from django.db import DatabaseError, OperationalError
+    from django.db import DatabaseError
+
+    from mirrorneuron import dbtrouble
 
     said = " ".join(str(error).split())[:300]
-    if isinstance(error, OperationalError | DatabaseError):
-        if "no such table" in said or "does not exist" in said:
-            return MirrorNeuronError(
-                "The database is not up to date.", code="not_migrated", next="Run `mn migrate` and try again."
-            )
-        return MirrorNeuronError(
-            f"The database cannot be used: {said}.", code="database", next="`mn doctor` says more."
-        )
+    if isinstance(error, DatabaseError):
+        return dbtrouble.explain(error)
     return MirrorNeuronError(
         f"Something went wrong inside MirrorNeuron: {type(error).__name__}: {said}.",
         code="internal",

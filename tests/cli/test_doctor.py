@@ -19,7 +19,75 @@ def test_sound_installation_is_well(mn):
         checks
     )
     assert checks["workers"]["level"] == "warn" and "mn up" in checks["workers"]["next"]
-    assert "Everything is well" in mn("doctor").out
+    assert mn("doctor").out.endswith("All right, with 1 warning.\n")
+
+
+def test_nothing_to_warn_of_is_said_too(mn, monkeypatch):
+    monkeypatch.setattr(doctor, "_CHECKS", (doctor.python,))
+    assert mn("doctor").out.endswith("Everything is well.\n")
+
+
+def test_run_that_needs_a_worker_fails_the_check_while_none_is_there(mn, workspace, alice, principal):
+    from apps.blueprints.services import store_unpublished
+    from apps.runs.services import start_run
+    from mirrorneuron.cli.blueprint import STARTER
+
+    text = STARTER.replace("NAME", "starter").replace("required: [topic, documents]", "required: [topic]")
+    who = principal(alice)
+    run = start_run(who, store_unpublished(who, text), {"topic": "x"})
+    said = mn("doctor", "--json")
+    workers = _by_name(said.json)["workers"]
+    assert said.code == 1 and workers["level"] == "fail"
+    assert "one unfinished run needs one" in workers["found"] and "Start `mn" in workers["next"]
+    assert "hold for the one run" in _by_name(said.json)["promises"]["found"]
+    type(run).objects.filter(pk=run.pk).update(status="paused")
+    assert _by_name(mn("doctor", "--json").json)["workers"]["level"] == "warn"
+
+
+def test_secret_key_from_a_file_is_said_so(monkeypatch):
+    from pydantic import SecretStr
+
+    monkeypatch.setattr(config(), "secret_key", SecretStr("k" * 40))
+    monkeypatch.setenv("MN_SECRET_KEY_FILE", "/run/secrets/key")
+    assert "MN_SECRET_KEY_FILE (/run/secrets/key)" in doctor.secret_key().found
+
+
+def test_missing_tables_are_not_shown_as_sql(mn, monkeypatch):
+    monkeypatch.setattr(doctor.schema, "pending", lambda: ["runs.0001_initial"])
+    checks = _by_name(mn("doctor", "--json").json)
+    assert checks["workers"]["found"] == "not looked at: the database comes first"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('connection failed: FATAL:  database "nodb" does not exist', "nodb on"),
+        ('connection failed: FATAL:  role "nobody" does not exist', "no role nobody"),
+        ('FATAL:  password authentication failed for user "mn"', "wrong or missing password"),
+        ("connection failed: Connection refused. Is the server running?", "refuses the connection"),
+        ("failed to resolve host 'nohost': [Errno -2] Name or service not known", "There is no host"),
+        ("connection timeout expired", "does not answer"),
+        ("unable to open database file", "cannot be opened"),
+    ],
+)
+def test_database_that_cannot_be_reached_is_named_and_not_called_out_of_date(said, expected):
+    from django.db import OperationalError
+
+    from mirrorneuron.cli.frame import unexpected
+
+    error = unexpected(OperationalError(said))
+    assert expected in error.message and error.code == "database" and error.next
+
+
+@pytest.mark.parametrize(
+    "said", ["no such table: runs_run", 'relation "runs_run" does not exist', 'column "x.y" does not exist']
+)
+def test_missing_table_means_migrate(said):
+    from django.db import ProgrammingError
+
+    from mirrorneuron.cli.frame import unexpected
+
+    assert unexpected(ProgrammingError(said)).code == "not_migrated"
 
 
 def test_broken_promise_is_found(mn, workspace):
