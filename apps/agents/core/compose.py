@@ -107,9 +107,10 @@ def draft_email(evidence: Evidence, extra: str = "", count: int = 3) -> Draft | 
     ranked = [s for s in evidence.ranked(extra) if not s.is_internal and len(words(s.text)) <= 45]
     whole = [s for s in _whole(ranked) if s.score >= LEAST_SCORE * ranked[0].score]
     person = _person(evidence)
-    told = [s for s in whole if s.passage.is_for_readers]
+    told = [s for s in whole if s.passage.is_for_readers][: count + 1]
+    told.sort(key=lambda s: (s.passage.order, s.passage.text.find(s.text)))
     apt = [s for s in whole if s not in told and not s.passage.is_notes and not _is_about(s, person)]
-    chosen = ([*told, *apt] or whole)[:count]
+    chosen = ([*told, *apt] or whole)[: max(count, len(told))]
     if not chosen:
         return None
     about = evidence.fact("objective", "purpose", "topic", "subject")

@@ -285,6 +285,8 @@ def _harvest(
         if isinstance(value.get("passages"), (list, tuple)):
             # What a search says about itself (its query, its notes) is no evidence for anything.
             value = {k: v for k, v in value.items() if k not in _ABOUT_A_SEARCH}
+        elif {"found", "matched", "history"} <= beside:
+            value = {k: v for k, v in value.items() if k != "notes"}  # the same, of the CRM
         for key, part in value.items():
             if key in _ABOUT_A_CALL:
                 continue

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from apps.agents.documents.extract import kind_of
 from apps.agents.tools.base import EffectClass, FileRef, StepError, Tool, ToolRun, ToolSpec
 from apps.agents.tools.crm_sources import Row, Source, Sqlite, from_csv, from_postgres
 from apps.agents.tools.documents import DOCUMENT
@@ -25,16 +26,27 @@ MAX_CONTACTS = 50
 MAX_NOTES = 100
 MAX_NOTE_CHARS = 4000
 
-_COMPANY = re.compile(r"^(company|account|organi[sz]ation|customer|client|business|firm|legal)?_?(name)?$")
-_DOMAIN = re.compile(r"(^|_)(domain|website|web|url|homepage|site)(_|$)")
-_EMAIL = re.compile(r"(^|_)e?_?mail(_|$|_?address)")
-_PERSON = re.compile(r"^(contact|person|full|first|last|given|family|sur)_?(name|person)?$|^contact$|^name$")
-_NOTE = re.compile(
-    r"(^|_)(notes?|comments?|body|text|summary|description|subject|message|remarks?|details?)(_|$)"
+_COMPANY = re.compile(
+    r"^(company|account|organi[sz]ation|customer|client|business|firm|legal)?_?(name)?$|"
+    r"^(firmen|kunden|unternehmens)_?name$|^(firma|kunde|unternehmen|betrieb)$"
 )
-_TIME = re.compile(r"(^|_)(date|at|on|time|created|updated|modified|when)(_|$)")
-_LINK = re.compile(r"^(company|account|organi[sz]ation|customer|client)_?(id|key|number|no|uuid)$")
-_KEY = re.compile(r"^(id|uuid|key|.*_id|.*_key|number|.*_number|.*_no)$")
+_DOMAIN = re.compile(r"(^|_)(domain|website|web|webseite|url|homepage|site)(_|$)")
+_EMAIL = re.compile(r"(^|_)e?_?mail(_|$|_?address|_?adresse)")
+_PERSON = re.compile(
+    r"^(contact|person|full|first|last|given|family|sur)_?(name|person)?$|^contact$|^name$|"
+    r"^(ansprechpartner(in)?|ansprechperson|kontakt|kontaktperson|vorname|nachname)$"
+)
+_FIRST = ("first", "given", "vorname")
+_LAST = ("last", "family", "sur", "nachname")
+_NOTE = re.compile(
+    r"(^|_)(notes?|comments?|body|text|summary|description|subject|message|remarks?|details?|"
+    r"notiz(en)?|bemerkung(en)?|kommentar)(_|$)"
+)
+_TIME = re.compile(r"(^|_)(date|datum|at|on|time|created|updated|modified|when)(_|$)")
+_LINK = re.compile(
+    r"^(company|account|organi[sz]ation|customer|client|kunden|firmen)_?(id|key|number|no|nr|nummer|uuid)$"
+)
+_KEY = re.compile(r"^(id|uuid|key|.*_id|.*_key|number|.*_number|.*_no|.*_?nummer|.*_nr)$")
 
 SPEC = ToolSpec(
     name="retrieve_crm_context",
@@ -63,7 +75,7 @@ SPEC = ToolSpec(
     },
     output={
         "type": "object",
-        "required": ["found", "company", "record", "contacts", "notes", "matched"],
+        "required": ["found", "company", "record", "contacts", "history", "notes", "matched"],
         "properties": {
             "found": {"type": "boolean"},
             "company": {
@@ -86,8 +98,9 @@ SPEC = ToolSpec(
                     },
                 },
             },
-            "notes": {
+            "history": {
                 "type": "array",
+                "description": "What the CRM notes about the customer, newest first.",
                 "items": {
                     "type": "object",
                     "properties": {
@@ -113,7 +126,11 @@ SPEC = ToolSpec(
                 "items": {"type": "string"},
                 "description": "Names that are near when none was taken.",
             },
-            "messages": {"type": "array", "items": {"type": "string"}},
+            "notes": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What a person should know about this look-up.",
+            },
         },
     },
     effect=EffectClass.READ,
@@ -142,6 +159,12 @@ def run(call: ToolRun) -> dict[str, Any]:
     Raises StepError (permanent) when there is no CRM data or it cannot be read.
     """
     asked = str(call.arguments["company"]).strip()
+    if pages := _web_pages(call):
+        # Dropped there by mistake more often than meant; the run can do without, if a person is told.
+        what = "is a web page" if len(pages) == 1 else "are web pages"
+        shown = ", ".join(f'"{name}"' for name in pages[:5])
+        told = f"{shown} {what}, not a table of customers, so the CRM was not used. Give it as CSV or SQLite."
+        return _nothing(asked, [told])
     with _source(call) as source:
         return _look_up(source, asked)
 
@@ -153,16 +176,14 @@ def _look_up(source: Source, asked: str) -> dict[str, Any]:
     )
     nothing = _nothing(asked, list(source.notes))
     if not found:
-        nothing["messages"].append(f'No record named "{asked}" was found. {_looked_at(source)}')
+        nothing["notes"].append(f'No record named "{asked}" was found. {_looked_at(source)}')
         return nothing
     best = found[0]
     names = list(dict.fromkeys(f.value for f in found if f.kind == best.kind and f.score == best.score))
     distinct = {name_words(n) for n in names}
     if best.kind == 2 and len(distinct) > 1:
         nothing["candidates"] = names[:5]
-        nothing["messages"].append(
-            f'Several customers are as near to "{asked}" as each other; none was taken.'
-        )
+        nothing["notes"].append(f'Several customers are as near to "{asked}" as each other; none was taken.')
         return nothing
     return _gathered(source, asked, best)
 
@@ -170,7 +191,7 @@ def _look_up(source: Source, asked: str) -> dict[str, Any]:
 def _looked_at(source: Source) -> str:
     columns = [f"{t}.{c}" for t, cs in source.tables.items() for c in _name_columns(cs) + _domain_columns(cs)]
     if not columns:
-        return "No table has a column with company names or domains, such as company, account or domain."
+        return "No table has a column with company names or domains, such as company, domain or Firma."
     return "Compared with: " + ", ".join(columns[:10]) + "."
 
 
@@ -278,7 +299,7 @@ def _gathered(source: Source, asked: str, best: Found) -> dict[str, Any]:
         "contact": (reached or (contacts[0] if contacts else {"name": None}))["name"],
         "domain": own or (min(mail_domain) if mail_domain else None),
         "contacts": contacts[:MAX_CONTACTS],
-        "notes": notes[:MAX_NOTES],
+        "history": notes[:MAX_NOTES],
         "matched": {
             "table": best.table,
             "column": best.column,
@@ -287,7 +308,7 @@ def _gathered(source: Source, asked: str, best: Found) -> dict[str, Any]:
             "score": best.score,
         },
         "candidates": [],
-        "messages": messages,
+        "notes": messages,
     }
 
 
@@ -324,9 +345,9 @@ def _contact(table: str, row: Row) -> dict[str, Any] | None:
     people = [(_plain(c), str(v).strip()) for c, v in row.items() if _PERSON.match(_plain(c)) and v]
     companies = _name_columns(list(row))
     people = [(c, v) for c, v in people if v not in {str(row.get(n)).strip() for n in companies}]
-    first = [v for c, v in people if c.startswith(("first", "given"))]
-    last = [v for c, v in people if c.startswith(("last", "family", "sur"))]
-    whole = [v for c, v in people if not c.startswith(("first", "given", "last", "family", "sur"))]
+    first = [v for c, v in people if c.startswith(_FIRST)]
+    last = [v for c, v in people if c.startswith(_LAST)]
+    whole = [v for c, v in people if not c.startswith((*_FIRST, *_LAST))]
     name = whole[0] if whole else " ".join([*first[:1], *last[:1]])
     if not mails and not name:
         return None
@@ -372,6 +393,13 @@ def _source(call: ToolRun) -> Iterator[Source]:
         opened.db.close()
 
 
+def _web_pages(call: ToolRun) -> list[str]:
+    if call.arguments.get("connection"):
+        return []
+    found = [_bytes(call, item) for item in _given(call)]
+    return [name for name, data in found if kind_of(data, "") == "html"]
+
+
 def _given(call: ToolRun) -> list[Any]:
     given = call.arguments.get("crm")
     if given is None:
@@ -401,10 +429,10 @@ def _nothing(asked: str, messages: list[str]) -> dict[str, Any]:
         "contact": None,
         "domain": None,
         "contacts": [],
-        "notes": [],
+        "history": [],
         "matched": None,
         "candidates": [],
-        "messages": messages,
+        "notes": messages,
     }
 
 

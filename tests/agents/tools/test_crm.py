@@ -67,16 +67,37 @@ class TestCsv:
         assert (found["found"], found["company"], found["matched"]["by"]) == (True, "Halden Marine GmbH", by)
         assert (found["contact"], found["email"]) == ("Ines Vale", "ines@halden.example")
         assert [c["name"] for c in found["contacts"]] == ["Ines Vale", "Tom Fenn"]
-        assert [n["text"] for n in found["notes"]] == ["Asked for a quote."]
+        assert [n["text"] for n in found["history"]] == ["Asked for a quote."]
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            "Firma;Ansprechpartner;E-Mail;Notiz",
+            "Kunde;Kontakt;Mail;Bemerkung",
+            "Kundenname;Name;E-Mail-Adresse;Notizen",
+        ],
+    )
+    def test_knows_german_columns(self, head: str) -> None:
+        rows = "\nHalden Maschinenbau GmbH;Jörg Weiß;j.weiss@halden.example;Wünscht ein Angebot.\n"
+        found = look_up("Halden Maschinenbau GmbH", {"kunden.csv": (head + rows).encode("cp1252")})
+        assert found["found"] and found["company"] == "Halden Maschinenbau GmbH"
+        assert (found["contact"], found["email"]) == ("Jörg Weiß", "j.weiss@halden.example")
+        assert [n["text"] for n in found["history"]] == ["Wünscht ein Angebot."]
+        assert found["notes"] == []
+
+    def test_a_web_page_is_no_crm_and_a_note_says_so(self) -> None:
+        found = look_up("Halden", {"letter.html": b"<!doctype html><html><body>Halden</body></html>"})
+        assert not found["found"]
+        assert '"letter.html" is a web page, not a table of customers' in found["notes"][0]
 
     def test_says_when_it_is_only_nearly_the_same(self) -> None:
-        assert "nearly" not in "".join(look_up("Halden Marine")["messages"])
-        assert 'No record is named exactly "Haldn Marine"' in look_up("Haldn Marine")["messages"][0]
+        assert "nearly" not in "".join(look_up("Halden Marine")["notes"])
+        assert 'No record is named exactly "Haldn Marine"' in look_up("Haldn Marine")["notes"][0]
 
     def test_nothing_found_is_a_result(self) -> None:
         found = look_up("Nobody & Sons")
         assert (found["found"], found["record"], found["email"], found["contacts"]) == (False, None, None, [])
-        assert "Compared with: crm.csv.company, crm.csv.domain." in found["messages"][0]
+        assert "Compared with: crm.csv.company, crm.csv.domain." in found["notes"][0]
 
     def test_two_equally_near_are_not_chosen_between(self) -> None:
         found = look_up("Orrin")
@@ -97,7 +118,7 @@ class TestCsv:
         }
         found = look_up("Halden Marine", files)
         assert (found["matched"]["table"], found["contact"]) == ("accounts.csv", "Ines")
-        assert [n["text"] for n in found["notes"]] == ["Second", "First"]
+        assert [n["text"] for n in found["history"]] == ["Second", "First"]
 
     @pytest.mark.parametrize(
         ("files", "said"),
@@ -114,7 +135,7 @@ class TestCsv:
         assert caught.value.permanent
 
     def test_a_table_without_companies_is_said(self) -> None:
-        assert "No table has a column" in look_up("Halden", {"a.csv": b"x,y\n1,2\n"})["messages"][0]
+        assert "No table has a column" in look_up("Halden", {"a.csv": b"x,y\n1,2\n"})["notes"][0]
 
     @given(st.text(min_size=1, max_size=60))
     def test_any_name_can_be_asked_for(self, asked: str) -> None:
@@ -132,7 +153,7 @@ class TestSqlite:
             "website": "https://www.halden.example/de",
         }
         assert (found["contact"], found["email"]) == ("Ines Vale", "ines@halden.example")
-        assert [n["text"] for n in found["notes"]] == ["Visited.", "Called."]
+        assert [n["text"] for n in found["history"]] == ["Visited.", "Called."]
 
     def test_odd_values_and_names_are_held(self, tmp_path: Path) -> None:
         path = tmp_path / "odd.sqlite"
