@@ -112,6 +112,8 @@ def argument_schemas(request: ApprovalRequest) -> list[dict[str, Any]]:
 def card(request: ApprovalRequest, principal: Principal | None = None) -> dict[str, Any]:
     """Everything a card shows: the effect first, the evidence, the exact draft with what changed.
 
+    In `labels` people have their e-mail addresses, and only fields they edited name them: what a person asked
+    for in an earlier round is part of an origin, not an edit.
     Adds to the API's shape: `fields` (one per argument, for the form), `diff` against the round before,
     `edited` against the proposal, `leads_to` (what follows each verb), and for a principal `may_decide`,
     `why_not`.
@@ -124,6 +126,8 @@ def card(request: ApprovalRequest, principal: Principal | None = None) -> dict[s
     for schema in argument_schemas(request):
         properties |= schema.get("properties") or {}
         required |= set(schema.get("required") or ())
+    edited = edits.changed_fields(request.proposal, request.final) if request.final is not None else []
+    shown["labels"] = _labels_shown(request, edited)
     names = [*request.arguments, *(n for n in properties if n not in request.arguments)]
     shown["fields"] = [
         {
@@ -132,7 +136,8 @@ def card(request: ApprovalRequest, principal: Principal | None = None) -> dict[s
             "present": name in request.arguments,
             "schema": properties.get(name) or {"type": edits.type_name(request.arguments.get(name))},
             "required": name in required,
-            "labels": request.labels.get(name, []),
+            "labels": shown["labels"].get(name, []),
+            "edited": name in edited,
         }
         for name in names
     ]
@@ -149,6 +154,14 @@ def card(request: ApprovalRequest, principal: Principal | None = None) -> dict[s
         shown["why_not"] = why_not(principal, request, people)
         shown["may_decide"] = not shown["why_not"]
     return shown
+
+
+def _labels_shown(request: ApprovalRequest, edited: list[str]) -> dict[str, list[str]]:
+    known = {f"user:{d.user_id}": f"user:{d.actor_label}" for d in request.decisions.all()}
+    return {
+        name: [known.get(one, one) for one in given if name in edited or not one.startswith("user:")]
+        for name, given in request.labels.items()
+    }
 
 
 def why_not(principal: Principal, request: ApprovalRequest, people: People | None = None) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.approvals.core.diff import diff, text_diff
+from apps.approvals.core.diff import diff, line_diff, text_diff
 from apps.approvals.core.edits import changed_fields, edit_problems, merge, patch_between, problems
 from apps.approvals.core.quorum import Person, Rule, counts_for, evaluate, is_asked, rules_from
 from apps.approvals.core.verbs import allowed_verbs
@@ -180,3 +180,11 @@ def test_changes_are_offered_while_a_round_is_left(round: int, offered: bool) ->
 def test_answering_is_offered_only_where_declared() -> None:
     assert allowed_verbs(_approval(), [], 1) == ["approve", "reject"]
     assert allowed_verbs(_approval(verbs=["answer"]), [], 1) == ["approve", "reject", "answer"]
+
+
+def test_a_line_diff_keeps_every_line_of_both_texts() -> None:
+    before, after = "Dear Ada,\n\nold words.\n\nBye", "Dear Ada,\n\nnew words.\nMore.\n\nBye"
+    parts = line_diff(before, after)
+    assert "\n".join(p.text for p in parts if p.op != "added") == before
+    assert "\n".join(p.text for p in parts if p.op != "removed") == after
+    assert [p.text for p in parts if p.op == "added"] == ["new words.", "More."]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.test import Client
 
@@ -26,7 +28,8 @@ def test_looking_never_decides(question: ApprovalRequest, browser: ClientOf, bob
     client = browser(bob)
     for look in (client.get, client.head):
         assert look(f"/inbox/{question.id}").status_code == 200
-        assert look(f"/inbox/{question.id}/decision?verb=approve").status_code == 405
+        back = look(f"/inbox/{question.id}/decision?verb=approve")
+        assert back.status_code == 302 and back.headers["Location"] == f"/inbox/{question.id}"
     question.refresh_from_db()
     assert question.state == "open" and not question.decisions.exists()
 
@@ -152,7 +155,11 @@ def test_a_decision_on_what_has_been_edited_meanwhile_is_refused(
 def test_a_round_of_changes_shows_what_changed(ask: Ask, browser: ClientOf, bob: User) -> None:
     question = ask(
         edges=[{"from": "ask.changes", "to": "draft", "max_rounds": 3}],
-        proposal={"to": "ada@example.com", "body": "{{ steps.draft.output.text }}", "copies": 1},
+        proposal={
+            "to": "ada@example.com",
+            "body": "Hello,\n\n{{ steps.draft.output.text }}\n\nBye",
+            "copies": 1,
+        },
         verbs=["approve", "reject", "request_changes"],
     )
     client = browser(bob)
@@ -162,7 +169,10 @@ def test_a_round_of_changes_shows_what_changed(ask: Ask, browser: ClientOf, bob:
     work_all()
     second = ApprovalRequest.objects.get(run_id=question.run_id, state="open")
     html = client.get(f"/inbox/{second.id}").content.decode()
-    assert '<del class="removed">1</del>' in html and '<ins class="added">2</ins>' in html
+    assert '<span class="prose">Hello,\n\ndrafted in round 2\n\nBye</span>' in html  # as it will be sent
+    assert re.search(r"<del class=.removed.><span[^>]*>gone: </span>drafted in round 1</del>", html)
+    assert re.search(r"<ins class=.added.><span[^>]*>new: </span>drafted in round 2</ins>", html)
+    assert "<div>Hello,</div>" in html and "(edited by a person)" not in html
     assert "Warmer, please." in html and "round 2" in html
 
 
@@ -226,3 +236,29 @@ def test_an_address_the_tool_refuses_brings_the_form_back(ask: Ask, browser: Cli
     assert "not an address" in html and "Dear Ada, kept." in html
     question.refresh_from_db()
     assert question.state == "open"
+
+
+def test_a_search_without_hits_does_not_say_that_all_is_clear(
+    question: ApprovalRequest, browser: ClientOf, bob: User
+) -> None:
+    html = browser(bob).get("/inbox?q=nothing-like-this").content.decode()
+    assert "All clear" not in html and "Nothing fits" in html
+
+
+def test_a_decided_question_promises_nothing(question: ApprovalRequest, browser: ClientOf, bob: User) -> None:
+    ApprovalRequest.objects.update(effect_summary="A file will be written.")
+    client = browser(bob)
+    assert "will be written" in client.get(f"/inbox/{question.id}").content.decode()
+    decide(client, question, verb="approve")
+    for path in (f"/inbox/{question.id}?show=decided", "/inbox?show=decided"):
+        html = client.get(path).content.decode()
+        assert "will be written" not in html and "would go out" not in html
+
+
+def test_an_error_keeps_the_way_around_the_product(
+    question: ApprovalRequest, browser: ClientOf, bob: User
+) -> None:
+    client = browser(bob)
+    for path in ("/inbox/00000000-0000-0000-0000-000000000000", "/no/such/page"):
+        answer = client.get(path)
+        assert answer.status_code == 404 and b'data-testid="rail-inbox"' in answer.content

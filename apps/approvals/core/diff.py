@@ -63,6 +63,16 @@ def text_diff(before: str, after: str) -> tuple[Part, ...]:
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     if max(len(old), len(new)) > MAX_TOKENS:
         old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    return _compared(before, after, old, new)
+
+
+def line_diff(before: str, after: str) -> tuple[Part, ...]:
+    """Both texts by whole lines, one part a line and without its line break."""
+    parts = _compared(before, after, before.split("\n"), after.split("\n"), glue="\n")
+    return tuple(Part(part.op, line) for part in parts for line in part.text.split("\n"))
+
+
+def _compared(before: str, after: str, old: list[str], new: list[str], *, glue: str = "") -> tuple[Part, ...]:
     if max(len(old), len(new)) > MAX_LINES:
         return _replaced(before, after)
     try:
@@ -72,12 +82,12 @@ def text_diff(before: str, after: str) -> tuple[Part, ...]:
     parts: list[Part] = []
     for tag, i1, i2, j1, j2 in found:
         if tag == "equal":
-            parts.append(Part("same", "".join(old[i1:i2])))
+            parts.append(Part("same", glue.join(old[i1:i2])))
             continue
         if i2 > i1:
-            parts.append(Part("removed", "".join(old[i1:i2])))
+            parts.append(Part("removed", glue.join(old[i1:i2])))
         if j2 > j1:
-            parts.append(Part("added", "".join(new[j1:j2])))
+            parts.append(Part("added", glue.join(new[j1:j2])))
     return tuple(parts)
 
 

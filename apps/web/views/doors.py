@@ -58,7 +58,11 @@ def page(request: HttpRequest, template: str, context: dict[str, Any], *, status
 def error_page(request: HttpRequest, error: MirrorNeuronError) -> HttpResponse:
     """An error as a person can use it: what was found, what to do next."""
     titles = {404: "Not here", 403: "Not allowed", 409: "It has moved on", 422: "That does not fit"}
-    context = {"error": error, "heading": titles.get(error.status, "That did not work")}
+    context: dict[str, Any] = {"error": error, "heading": titles.get(error.status, "That did not work")}
+    section, _, rest = request.path.strip("/").partition("/")
+    if request.method == "POST" and rest and error.status in (403, 409, 422):
+        # A button of a thing's own page was pressed: `/runs/<id>/cancel` belongs to `/runs/<id>`.
+        context["back"] = "/settings" if section == "settings" else f"/{section}/{rest.partition('/')[0]}"
     return page(request, "errors/error.html", context, status=error.status)
 
 

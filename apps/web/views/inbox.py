@@ -8,9 +8,10 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.approvals import selectors, services
+from apps.approvals.core.diff import as_text, line_diff
 from apps.approvals.core.edits import patch_between
 from apps.approvals.core.states import Verb
 from apps.approvals.models import ApprovalRequest
@@ -44,9 +45,14 @@ def item(request: HttpRequest, request_id: UUID) -> HttpResponse:
     return _card(request, _question(request, request_id))
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def decide(request: HttpRequest, request_id: UUID) -> HttpResponse:
-    """The answer. Afterwards the next open question, or the run when nothing else waits."""
+    """The answer. Afterwards the next open question, or the run when nothing else waits.
+
+    Looking at the address, as after a reload or a sign-in, leads to the card and decides nothing.
+    """
+    if request.method != "POST":
+        return redirect("web:inbox-item", request_id)
     principal = principal_of(request)
     question = _question(request, request_id)
     principal = principal_of(request)
@@ -91,7 +97,7 @@ def _next(request: HttpRequest, decided: ApprovalRequest, verb: Verb) -> HttpRes
     if waiting is not None:
         messages.success(request, f"{said}. Here is the next one.")
         return redirect("web:inbox-item", waiting.id)
-    messages.success(request, f"{said}. Nothing else waits for a person.")
+    messages.success(request, f"{said}.")
     return redirect("web:runs-detail", decided.run_id)
 
 
@@ -131,6 +137,11 @@ def _card(
         "card": card,
         "fields": argument_fields(card["fields"], given) if Verb.APPROVE in card["verbs"] else (),
         "draft": _draft(card),
+        "edited": [
+            {"path": one["path"], "after": one["after"], "change": _change(one)}
+            for one in card["edited"]
+            if one["kind"] != "same"
+        ],
         "part": part,
         "problem": problem,
         "errors": errors,
@@ -150,15 +161,22 @@ def _draft(card: dict[str, Any]) -> list[dict[str, Any]]:
             "label": words.humanise(field["name"]),
             "name": field["name"],
             "value": field["value"],
-            "change": changes.get(field["name"])
-            if changes.get(field["name"], {}).get("kind") == "changed"
-            else None,
+            "change": _change(changes.get(field["name"])),
             "origins": _origins(field["labels"]),
-            "edited": any(label.startswith("user:") for label in field["labels"]),
+            "edited": field["edited"],
         }
         for field in card["fields"]
         if field["present"]
     ]
+
+
+def _change(change: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What changed in a field, words marked; a text of several lines line by line."""
+    if change is None or change["kind"] != "changed":
+        return None
+    before, after = as_text(change["before"]), as_text(change["after"])
+    lines = line_diff(before, after) if "\n" in before + after else ()
+    return {"parts": change["parts"], "lines": lines}
 
 
 def _origins(labels: list[str]) -> str:

@@ -31,9 +31,9 @@ CONTROLS: dict[str, Callable[..., dict[str, Any]]] = {
     "cancel": services.cancel_run,
 }
 DONE = {
-    "pause": "Paused. What is running finishes its step; nothing new starts.",
-    "resume": "Resumed.",
-    "cancel": "Cancelling. What is on its way is recorded first.",
+    "pause": "You paused this run. What was running finishes its step; nothing new starts.",
+    "resume": "You resumed this run.",
+    "cancel": "You cancelled this run. What was on its way is still recorded.",
 }
 
 
