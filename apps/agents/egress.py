@@ -101,9 +101,9 @@ def resolve(host: str, port: int, seconds: float) -> list[str]:
     allowed = [str(a) for a in dict.fromkeys(found) if is_allowed(host, a)]
     if not allowed:
         raise EgressRefused(
-            f'"{host}" is not a public host ({found[0]}), and tools may reach only public ones.',
+            f'"{host}" is not a public host ({found[0]}); tools reach it only if MN_EGRESS_ALLOW names it.',
             permanent=True,
-            next="An operator can allow it with MN_EGRESS_ALLOW.",
+            next=f"Set MN_EGRESS_ALLOW={host.strip('[]')}, or to a network with {found[0]}, and restart.",
         )
     return allowed
 

@@ -71,16 +71,30 @@ def create_user(email: str, *, name: str = "", password: str | None = None) -> U
             next="Correct the address and try again.",
         ) from exc
     if password is not None:
-        try:
-            validate_password(password)
-        except ValidationError as exc:
-            said = " ".join(exc.messages)
-            raise InvalidInput(
-                f"The password is too weak. {said}", fields={"password": said}, next="Choose a longer one."
-            ) from exc
+        _check_password(password)
     if User.objects.filter(email=email).exists():
         raise Conflict(f"There is already a user {email}.", code="user_exists", next="Use that one.")
     return User.objects.create_user(email, password, name=name)
+
+
+def set_password(user: User, password: str) -> None:
+    """Let a person sign in with this password from now on; their sessions elsewhere end.
+
+    Raises InvalidInput for a weak one.
+    """
+    _check_password(password, user)
+    user.set_password(password)
+    user.save(update_fields=["password"])
+
+
+def _check_password(password: str, user: User | None = None) -> None:
+    try:
+        validate_password(password, user)
+    except ValidationError as exc:
+        said = " ".join(exc.messages)
+        raise InvalidInput(
+            f"The password is too weak. {said}", fields={"password": said}, next="Choose a longer one."
+        ) from exc
 
 
 @transaction.atomic

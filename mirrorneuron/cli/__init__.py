@@ -23,7 +23,7 @@ COMMANDS = {
     "web": Entry("processes:web", "Serve pages and API only (servers).", logs=True),
     "worker": Entry("processes:worker", "Work on runs only (servers).", logs=True),
     "migrate": Entry("processes:migrate", "Bring the database up to date."),
-    "user": Entry("people:user", "Add people and give them a sign-in link."),
+    "user": Entry("people:user", "Add people, give them a sign-in link or a password."),
     "connection": Entry("connections:connection", "Give tools the credentials they need."),
     "token": Entry("people:token", "Create, list and revoke API tokens."),
     "bench": Entry("bench:bench", "Measure the engine on this machine."),

@@ -13,13 +13,13 @@ from mirrorneuron import schema
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.errors import InvalidInput, NotFound
 from mirrorneuron.cli.actor import acting, direct
-from mirrorneuron.cli.frame import Group, chosen, emit, table
+from mirrorneuron.cli.frame import Group, chosen, emit, read_text, table
 from mirrorneuron.config import config
 
 
 @click.group(cls=Group)
 def user() -> None:
-    """Add people and give them a sign-in link."""
+    """Add people, give them a sign-in link or a password."""
 
 
 @user.command("add")
@@ -70,6 +70,27 @@ def user_link(email: str, minutes: int) -> None:
         raise NotFound(f"There is no user {email!r}.", next="Add one with `mn user add`.")
     link = services.create_sign_in_link(person, _base_url(), minutes=minutes)
     emit({"email": person.email, "sign_in": link}, link)
+
+
+@user.command("password")
+@click.argument("email")
+@click.option(
+    "--password-file", metavar="FILE", help="Read it from a file, - for standard input. [default: ask twice]"
+)
+def user_password(email: str, password_file: str | None) -> None:
+    """Give a person a password, so that they can come back after signing out.
+
+    Works on the database directly. Ends the person's sessions elsewhere.
+    """
+    person = selectors.user_by_email(email)
+    if person is None:
+        raise NotFound(f"There is no user {email!r}.", next="Add one with `mn user add`.")
+    if password_file:
+        password = read_text("--password-file", password_file).rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt="Again", err=True)
+    services.set_password(person, password)
+    emit({"email": person.email}, f"{person.email} can sign in with the password from now on.")
 
 
 @click.group(cls=Group)

@@ -22,8 +22,9 @@ from mirrorneuron.config import config
 
 LOOK_SECONDS = 0.1
 TAKE_OVER_SECONDS = 1.0
-POLICY = frozenset({"refused", "forbidden", "forbidden_action", "tool_not_allowed", "policy", "kill_switch"})
-"""Codes of run errors that mean: the contract said no."""
+POLICY = frozenset({"refused", "egress_refused"})
+"""Codes of run errors that mean: a rule said no, of the contract or of this installation. A person's no is
+`rejected`, which is a failed run like any other."""
 
 
 def wait_for(run: Run, on_event: Callable[[Entry], None] | None = None) -> Run:

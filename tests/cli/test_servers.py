@@ -122,7 +122,8 @@ def test_database_that_is_not_there_is_one_sentence(tmp_path):
         tmp_path, "runs", "list", DATABASE_URL="postgres://nobody@127.0.0.1:1/x", MN_SECRET_KEY="k" * 40,
         MN_TOKEN="mn_x",
     )  # fmt: skip
-    assert done.returncode == 1 and done.stderr.startswith("The database cannot be used")
+    said = "The database server at 127.0.0.1:1 refuses the connection"
+    assert done.returncode == 1 and done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
 
 
