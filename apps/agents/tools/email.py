@@ -39,6 +39,7 @@ _BLANK = re.compile(r"\{\{[^{}\n]{0,200}\}\}|\[(?:name|company|date|your name)\]
 
 _ADDRESSES: dict[str, Any] = {
     "description": "One address, or several: as a list, or in one text with commas between.",
+    "x-message": "Write at least one e-mail address, such as ann@example.com.",
     "anyOf": [
         {"type": "string", "minLength": 3, "maxLength": 4000},
         {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_RECIPIENTS},

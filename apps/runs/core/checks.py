@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 import jsonschema
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -64,6 +64,87 @@ def schema_problems(value: Any, schema: Mapping[str, Any]) -> list[str]:
     except (jsonschema.SchemaError, Unresolvable, TypeError, re.error) as exc:
         return [f"schema: it cannot be used ({str(exc).splitlines()[0][:200]})"]
     return [f"{'.'.join(str(p) for p in e.absolute_path) or 'value'}: {e.message[:300]}" for e in found]
+
+
+EMAIL_WORDS = "Write an e-mail address such as ann@example.com."
+_EMAIL_PATTERNS = ("[^@", "@[^", "\\S+@")
+_TYPE_WORDS = {
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "yes or no (true or false)",
+    "array": "a list",
+    "object": "an object",
+    "null": "nothing",
+}
+
+
+def words_for(error: ValidationError) -> str:
+    """What to do about a value that does not fit, as one sentence for somebody who knows no JSON Schema.
+
+    A schema may say it itself, in `x-message`, of the value's own schema or of one around the rule.
+    """
+    schema = error.schema if isinstance(error.schema, Mapping) else {}
+    if isinstance(own := schema.get("x-message"), str) and own.strip():
+        return own.strip()
+    rule, wanted, value = str(error.validator), error.validator_value, error.instance
+    match rule:
+        case "type":
+            kinds = [wanted] if isinstance(wanted, str) else list(wanted)
+            return f"Give {' or '.join(_TYPE_WORDS.get(str(k), str(k)) for k in kinds)}."
+        case "enum":
+            return "Choose one of " + ", ".join(_shown(v) for v in wanted) + "."
+        case "const":
+            return f"It must be {_shown(wanted)}."
+        case "minLength":
+            return "Write something here." if wanted == 1 else f"Write at least {wanted} characters."
+        case "maxLength":
+            return f"Write at most {wanted} characters; there are {len(value)}."
+        case "minItems":
+            return f"Give at least {wanted} {'entry' if wanted == 1 else 'entries'}."
+        case "maxItems":
+            return f"Give at most {wanted} {'entry' if wanted == 1 else 'entries'}; there are {len(value)}."
+        case "minimum":
+            return f"Give a number of at least {wanted}."
+        case "maximum":
+            return f"Give a number of at most {wanted}."
+        case "exclusiveMinimum":
+            return f"Give a number above {wanted}."
+        case "exclusiveMaximum":
+            return f"Give a number below {wanted}."
+        case "pattern" | "format":
+            return _form_words(schema, rule, str(wanted))
+        case "anyOf" | "oneOf" if error.context:
+            # Of the choices, the one of the value's own type; its first problem says most.
+            near = [e for e in error.context if e.validator != "type"] or list(error.context)
+            return words_for(near[0])
+        case "additionalProperties" if isinstance(value, Mapping):
+            known = schema.get("properties") or {}
+            extra = ", ".join(f'"{k}"' for k in value if k not in known)
+            listed = f"; known are: {', '.join(known)}" if known else ""
+            return f"{extra} is not known here{listed}."
+    text = str(error.message)
+    return (text[:299] + "…" if len(text) > 300 else text.rstrip(".")) + "."
+
+
+def _form_words(schema: Mapping[str, Any], rule: str, wanted: str) -> str:
+    """A pattern or a format in words: what is known, else what the schema's author wrote about the field."""
+    if schema.get("format") == "email" or wanted == "email":
+        return EMAIL_WORDS
+    if rule == "pattern" and "@" in wanted and any(part in wanted for part in _EMAIL_PATTERNS):
+        may_be_empty = re.search(wanted, "") is not None
+        return EMAIL_WORDS[:-1] + ", or leave it empty." if may_be_empty else EMAIL_WORDS
+    about = str(schema.get("description") or schema.get("title") or "").strip()
+    if about:
+        return f"It has another form than expected: {about.rstrip('.')}."
+    if rule == "format":
+        known = {"date": "a date such as 2026-04-30", "date-time": "a time such as 2026-04-30T09:00:00Z"}
+        return f"Write {known.get(wanted, f'it as {wanted}')}."
+    return f"It does not have the expected form ({wanted[:120]})."
+
+
+def _shown(value: Any) -> str:
+    return str(value) if not isinstance(value, str) else f'"{value}"'
 
 
 def grounded(claim: str, sources: Sequence[Any]) -> CheckResult:

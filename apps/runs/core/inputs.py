@@ -8,7 +8,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker
 from referencing.exceptions import Unresolvable
 
-from apps.runs.core.checks import NOTHING_OUTSIDE
+from apps.runs.core.checks import NOTHING_OUTSIDE, words_for
 
 FILE_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -76,8 +76,14 @@ def input_problems(schema: dict[str, Any], values: dict[str, Any]) -> dict[str, 
                     path = ".".join([*map(str, error.absolute_path), name])
                     problems.setdefault(path, f'Input "{path}" is missing.')
             continue
-        path = ".".join(map(str, error.absolute_path)) or "inputs"
-        problems.setdefault(path, f'Input "{path}": {error.message[:300]}.')
+        path = ".".join(map(str, error.absolute_path))
+        if error.validator == "additionalProperties" and not path and error.validator_value is False:
+            known = list(schema.get("properties") or {})
+            for name in [n for n in values if n not in known]:
+                listed = f"; known are: {', '.join(known)}" if known else ""
+                problems.setdefault(str(name), f'Input "{name}" is not one of the blueprint\'s{listed}.')
+            continue
+        problems.setdefault(path or "inputs", f'Input "{path or "inputs"}": {words_for(error)}')
     return problems
 
 
