@@ -26,7 +26,7 @@ def leave_in_doubt(tx: RunTransaction, path: str, effects: list[Effect], why: st
             tx.entry("effect.in_doubt", path, {"tool": effect.tool, "key": effect.key, "why": why})
         due.append(next_look_at(effect, has_probe=effect.has_probe))
     look = None if None in due else max(d for d in due if d is not None)
-    if tx.step(path).attempt >= LIMITS.attempts_for_free:
+    if tx.step(path).attempt >= LIMITS.attempts_for_free and not all(late_evidence(e) for e in effects):
         look = None  # Looking again and again has not helped: a person says.
     tx.transition.doubt(path, look, {"effect": effects[0].key, "why": why})
 
@@ -34,6 +34,8 @@ def leave_in_doubt(tx: RunTransaction, path: str, effects: list[Effect], why: st
 def next_look_at(effect: Effect, *, has_probe: bool) -> datetime | None:
     """When a doubt can be looked into without a person; None when only a person can say."""
     at = now()
+    if late_evidence(effect) is not None:
+        return at  # It has been said already; whoever was to read it did not get to the end.
     resendable = effect.effect_class == EffectClass.IDEMPOTENT or (
         effect.effect_class == EffectClass.KEYED
         and effect.key_expires_at is not None

@@ -277,6 +277,8 @@ class WorkerProcess:
         try:
             claim = None
             try:
+                # A process that was asleep looks dead to the others: what it claimed would be taken back.
+                self.ensure_lease()
                 claim = claim_next(self.boot, self.queues, alone=alone, lossy_first=emptying)
             finally:
                 with self._changed:

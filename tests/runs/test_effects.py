@@ -16,6 +16,7 @@ from apps.ledger.services import add_evidence
 from apps.runs import ports, services
 from apps.runs.claims import claim_next
 from apps.runs.core.limits import LIMITS
+from apps.runs.doubts import tell_late
 from apps.runs.errors import DefiniteFailure, RunConflict, StepError
 from apps.runs.executor import work
 from apps.runs.invariants import check_all
@@ -281,6 +282,23 @@ def test_a_late_answer_is_kept_as_evidence_and_ends_the_doubt(start, world, monk
     assert Evidence.objects.filter(source="worker").count() == 1
     work_all()
     assert statuses(run) == {"pay": "succeeded"}
+    assert len(world.sends) == 1
+
+
+def test_evidence_is_read_although_its_first_reader_died(start, world, monkeypatch):
+    """The worker woken by late evidence dies before it could write: the next one finds the evidence too."""
+    world.script = ["dies after"]
+    run = start()
+    dead = register_worker(lease_seconds=-1)
+    with pytest.raises(WorkerDied):
+        work(claim_next(dead, ("default",), alone=True), dead, ("default",), chain=True)
+    work_all()
+    tell_late(effect(), {"state": "present", "result": {"receipt": "late"}}, fence=1)
+    reader = register_worker(lease_seconds=-1)
+    assert claim_next(reader, ("default",), alone=True)
+    work_all()
+    assert statuses(run) == {"pay": "succeeded"}
+    assert run.steps.get().output == {"receipt": "late"}
     assert len(world.sends) == 1
 
 
