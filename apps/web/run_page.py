@@ -59,6 +59,8 @@ class Row:
     mark: str = ""
     """Changes whenever the step's panel would show something else."""
     summary: str = ""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know about its output, such as documents that could not be read."""
 
 
 class RunPage:
@@ -185,6 +187,7 @@ class RunPage:
             row.tail = words.span(spent["work"])
             if spent["wait"] > 1:
                 row.tail += f" + {words.span(spent['wait'])} waiting"
+        row.notes = notes_of(step["output"])
         row.summary = "; ".join(bar.words for bar in bars)
         return row
 
@@ -220,8 +223,19 @@ class RunPage:
             "lost": sum(1 for e in mine if e["kind"] == "attempt.lost"),
             "refusals": [e for e in mine if e["kind"] == "tool.refused"],
             "question": next((q for q in self.questions if q.step_path == found["path"]), None),
+            "doubt": next((d for d in self.doubts if d["step"] == found["path"]), None),
             "events": [self._event(e) for e in mine][-12:],
         }
+
+    @cached_property
+    def doubts(self) -> list[dict[str, Any]]:
+        """Effects of which nobody knows whether they happened, with the title of their step."""
+        titles = {row.path: row.title for row in self.rows}
+        return [
+            {**effect, "title": titles.get(effect["step"], words.humanise(effect["tool"]))}
+            for effect in self.effects
+            if effect["state"] == "in_doubt"
+        ]
 
     @cached_property
     def states(self) -> dict[str, str]:
@@ -282,9 +296,9 @@ class RunPage:
         ]
         return [{**one, "look": words.look("check", one["result"])} for one in judged]
 
-    @cached_property
-    def events(self) -> list[dict[str, Any]]:
-        return [self._event(e) for e in self.entries[-EVENTS_SHOWN:]]
+    def worded(self, entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Entries of the ledger as the list of events shows them."""
+        return [self._event(entry) for entry in entries]
 
     def events_after(self, seq: int) -> list[dict[str, Any]]:
         return [self._event(e) for e in self.entries if e["seq"] > seq]
@@ -375,6 +389,14 @@ def _filled(title: str, names: dict[str, Any]) -> str:
         return str(expressions.render(title, names))
     except expressions.ExpressionError:
         return ""
+
+
+def notes_of(output: Any) -> list[str]:
+    """The remarks of an output that has any: a list of texts under `notes`."""
+    found = output.get("notes") if isinstance(output, dict) else None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        return []
+    return [one for one in found if one.strip()]
 
 
 def proof_line(data: dict[str, Any]) -> str:

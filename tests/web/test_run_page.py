@@ -230,3 +230,20 @@ def test_a_finished_run_shows_its_output_and_its_one_effect(
     assert demo.status == "succeeded", demo.error
     assert [e["data-state"] for e in attributes(html, "effect")] == ["committed"]
     assert 'data-testid="run-output"' in html and "How it ended" in html
+
+
+def test_remarks_of_an_output_are_seen_without_opening_it(demo: Run, browser: ClientOf, alice: User) -> None:
+    step = demo.steps.filter(status="succeeded").first()
+    assert step is not None
+    step.output = {"notes": ["scan.pdf was skipped: it is locked."], "rows": []}
+    step.save()
+    html = browser(alice).get(f"/runs/{demo.id}?step={step.path}").content.decode()
+    assert attributes(html, "row-notes") and attributes(html, "step-notes")
+    assert html.count("scan.pdf was skipped") >= 3
+
+
+def test_earlier_events_are_folded(demo: Run, browser: ClientOf, alice: User) -> None:
+    html = browser(alice).get(f"/runs/{demo.id}").content.decode()
+    older, _, newest = html.partition('id="run-events"')
+    assert newest.count('data-testid="event"') == views.EVENTS_OPEN
+    assert older.count('data-testid="event"') == demo.seq - views.EVENTS_OPEN

@@ -18,6 +18,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.blueprints import selectors as blueprints
 from apps.web.core import words
 from apps.web.forms import Submission, argument_fields, read_edits
+from apps.web.run_page import notes_of
 from apps.web.views.doors import in_my_workspaces, page, principal_of
 from mirrorneuron.base.errors import Conflict, InvalidInput
 
@@ -136,6 +137,7 @@ def _card(
         "blueprint_title": blueprints.document_of(question.run.version).metadata.title or card["blueprint"],
         "card": card,
         "fields": argument_fields(card["fields"], given) if Verb.APPROVE in card["verbs"] else (),
+        "evidence": [{**one, "notes": notes_of(one["output"])} for one in card["evidence"]],
         "draft": _draft(card),
         "edited": [
             {"path": one["path"], "after": one["after"], "change": _change(one)}

@@ -25,6 +25,8 @@ from apps.web.run_page import EVENTS_SHOWN, RunPage
 from apps.web.views.doors import in_my_workspaces, page, principal_of, slice_by_id
 from mirrorneuron.base.errors import InvalidInput, NotFound
 
+EVENTS_OPEN = 20
+"""Events in sight at first; earlier ones are folded."""
 CONTROLS: dict[str, Callable[..., dict[str, Any]]] = {
     "pause": services.pause_run,
     "resume": services.resume_run,
@@ -80,8 +82,12 @@ def detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
     if request.headers.get("HX-Request"):
         return page(request, "runs/_step.html", shown.context())
     latest = shown.entries if request.GET.get("events") == "all" else shown.entries[-EVENTS_SHOWN:]
+    told = shown.worded(latest)
     context = {
         **shown.context(),
+        "older": told[:-EVENTS_OPEN],
+        "newest": told[-EVENTS_OPEN:],
+        "shown_events": len(told),
         "title": shown.document.metadata.title or run.blueprint_name,
         "socket": f"/ws/runs/{run.id}?after={run.seq}",
         "earlier": len(latest) < run.seq,
