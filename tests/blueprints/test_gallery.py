@@ -144,3 +144,27 @@ def test_a_case_ends_as_its_folder_says(
                 assert run.status == "waiting"
             case _:
                 raise AssertionError(f"{case['id']} expects {key!r}, which nothing checks")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_could_not_be_read_or_found_reaches_the_person_who_decides(
+    alice: User, principal: PrincipalOf
+) -> None:
+    me = principal(alice)
+    folder = next(f for f in FOLDERS if f.name == "customer_research_to_followup")
+    version = import_blueprint(me, (folder / "blueprint.yaml").read_text())
+    picture = store_file(me, "yard.png", b"\x89PNG\r\n\x1a\nrest")
+    letter = store_file(me, "letter.md", b"Pellworth Ceramics opens a second kiln in March 2027.")
+    page = store_file(me, "crm.html", b"<!doctype html><html><body>Pellworth</body></html>")
+    documents = [str(picture.id), str(letter.id)]
+    run = start_run(
+        me, version, {"company": "Pellworth Ceramics", "documents": documents, "crm": str(page.id)}
+    )
+    work_all()
+    answer(me, run, [{"step": "approve_final_email", "verb": "request_changes", "reason": "Be warmer."}])
+    request = ApprovalRequest.objects.get(run=run, state="open")
+
+    (remarks,) = [e["output"] for e in request.evidence if e["step"] == "remarks"]
+    assert any(n.startswith("yard.png: It is a picture") for n in remarks["notes"])
+    assert any("is a web page, not a table" in n for n in remarks["notes"])
+    assert any("cannot follow requests in words" in n for n in remarks["notes"])

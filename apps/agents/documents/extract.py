@@ -1,8 +1,8 @@
 """The text of one document, whatever its format, bounded in time and size.
 
-Plain text, Markdown and CSV are read here, in time linear in their size. PDF and HTML parsers are complex and
-meet hostile input, so they run in a child process that can be killed (see `child`). A document that cannot be
-read never raises: its `note` says why, in words for a person.
+Plain text, Markdown and CSV are read here, in time linear in their size. The parsers of PDF, HTML and Word
+files are complex and meet hostile input, so they run in a child process that can be killed (see `child`). A
+document that cannot be read never raises: its `note` says why, in words for a person.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,9 +34,12 @@ MAX_SECONDS = 20.0
 CACHE_VERSION = 1
 """Raise it when the same bytes give another text."""
 MAX_CACHED_FILES = 2000
+MIN_LETTERS = 10
+"""Fewer letters and digits than this are not what somebody meant to give."""
+_PARSED = frozenset(["pdf", "html", "docx"])
 _HTML = re.compile(rb"<(!doctype\s+html|html|head|body)\b", re.I)
 _UNSUPPORTED = {
-    b"PK\x03\x04": "It is a ZIP-based file such as Word, Excel or EPUB",
+    b"PK\x03\x04": "It is a ZIP-based file such as Excel or EPUB",
     b"\xd0\xcf\x11\xe0": "It is an old Office file",
     b"\x89PNG": "It is a picture",
     b"\xff\xd8\xff": "It is a picture",
@@ -50,7 +53,7 @@ _UNSUPPORTED = {
 class Extracted:
     """The text of a document.
 
-    kind: pdf, html, csv, markdown, text, or empty when unreadable.
+    kind: pdf, html, docx, csv, markdown, text, or empty when unreadable.
     pages: offsets in `text` at which pages begin; empty for formats without pages.
     headings: (offset, level, title), by offset.
     note: why there is no text or not all of it; empty when everything was read.
@@ -75,18 +78,22 @@ def extract(data: bytes, name: str, media_type: str = "", seconds: float = MAX_S
     found = _memory_get(key) or _disk_get(key)
     if found is None:
         found = _extract(data, kind, name, min(seconds, MAX_SECONDS))
-        if found.is_final and kind in {"pdf", "html"}:
+        if found.is_final and kind in _PARSED:
             _disk_put(key, found)
     if found.is_final:
         _memory_put(key, found)
+    if found.text and not found.note and sum(c.isalnum() for c in found.text[:200]) < MIN_LETTERS:
+        return replace(found, note="It holds hardly any text.")
     return found
 
 
 def kind_of(data: bytes, name: str, media_type: str = "") -> str:
-    """pdf, html, csv, markdown, text; empty when the content is of no readable kind."""
+    """pdf, html, docx, csv, markdown, text; empty when the content is of no readable kind."""
     suffix = Path(name.lower()).suffix
     if b"%PDF-" in data[:1024]:
         return "pdf"
+    if data.startswith(b"PK\x03\x04") and b"word/document.xml" in data:
+        return "docx"
     if any(data.startswith(mark) for mark in _UNSUPPORTED):
         return ""
     if suffix in {".html", ".htm", ".xhtml"} or "html" in media_type or _begins_like_html(data[:4096]):
@@ -116,8 +123,10 @@ def _extract(data: bytes, kind: str, name: str, seconds: float) -> Extracted:
         return Extracted("", "", note="The file is empty.")
     if not kind:
         why = next(text for mark, text in _UNSUPPORTED.items() if data.startswith(mark))
-        return Extracted("", "", note=f"{why}, which cannot be read. Save it as PDF, HTML, Markdown or CSV.")
-    if kind in {"pdf", "html"}:
+        return Extracted(
+            "", "", note=f"{why}, which cannot be read. Save it as PDF, Word (.docx), HTML, Markdown or CSV."
+        )
+    if kind in _PARSED:
         return _in_child(data, kind, name, seconds)
     text = decode(data)
     if text is None:
@@ -136,7 +145,7 @@ def _in_child(data: bytes, kind: str, name: str, seconds: float) -> Extracted:
     seconds = max(seconds, 0.1)
     command = [sys.executable, "-I", str(child.__file__), kind, str(MAX_CHARS)]
     environment = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}  # no secret of ours
-    label = kind.upper()
+    label = {"docx": "Word file"}.get(kind, kind.upper())
     try:
         done = subprocess.run(  # noqa: S603 - our own script, no shell
             command, input=data, capture_output=True, timeout=seconds, env=environment, check=False

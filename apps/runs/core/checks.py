@@ -87,7 +87,9 @@ def words_for(error: ValidationError) -> str:
     schema = error.schema if isinstance(error.schema, Mapping) else {}
     if isinstance(own := schema.get("x-message"), str) and own.strip():
         return own.strip()
-    rule, wanted, value = str(error.validator), error.validator_value, error.instance
+    rule = str(error.validator)
+    wanted: Any = error.validator_value
+    value: Any = error.instance
     match rule:
         case "type":
             kinds = [wanted] if isinstance(wanted, str) else list(wanted)
