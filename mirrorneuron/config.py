@@ -6,8 +6,12 @@ meant to be set live in `apps.runs.core.limits`.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
+import re
+from collections.abc import Mapping
+from email.utils import parseaddr
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +29,8 @@ GOOD_KEY_LENGTH = 32
 """Characters a secret key should have at least."""
 LEAST_KEY_LENGTH = 16
 """A shorter one is no secret; a server refuses to start with it."""
+_NOT_SETTINGS = ("MN_TEST_", "MN_SCREENSHOTS")
+"""What the tests read; no setting of the product."""
 
 
 class Config(BaseSettings):
@@ -100,6 +106,22 @@ class Config(BaseSettings):
                     raise ValueError(f"{part!r} is not a network such as 10.0.0.0/8") from None
         return value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        for part in _parts(value):
+            if re.search(r"[/:\s]", part) and not _is_address(part.strip("[]")):
+                raise ValueError(f"{part!r} is not a bare host name such as flows.example.org")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender(cls, value: str) -> str:
+        address = parseaddr(value)[1]
+        if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", address) or "\n" in value or "\r" in value:
+            raise ValueError("expected an address such as Flows <flows@example.org>")
+        return value
+
     @field_validator("crash_at")
     @classmethod
     def _crash_point(cls, value: str) -> str:
@@ -107,6 +129,16 @@ class Config(BaseSettings):
         if value and (point not in POINTS or not (nth or "1").isdigit() or int(nth or 1) < 1):
             raise ValueError(f"expected <point> or <point>:<nth> with a point of {' '.join(POINTS)}")
         return value
+
+    @model_validator(mode="after")
+    def _key_is_a_secret(self) -> Config:
+        length = len(self.secret_key.get_secret_value())
+        if not self.is_sqlite and 0 < length < LEAST_KEY_LENGTH:
+            raise ValueError(
+                f"MN_SECRET_KEY has {length} characters; a server needs {GOOD_KEY_LENGTH} random ones, "
+                f"and refuses fewer than {LEAST_KEY_LENGTH}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _faults_only_when_asked(self) -> Config:
@@ -132,7 +164,7 @@ class Config(BaseSettings):
         path = self.data / name
         if not self.data.exists():
             make_private(self.data)
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
 
@@ -143,6 +175,14 @@ def make_private(folder: Path) -> None:
 
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _scheme(value: str, allowed: tuple[str, ...]) -> str:
@@ -160,6 +200,11 @@ def read_config(environ: dict[str, str] | None = None) -> Config:
     for name in SECRETS:
         path = values.get(name + "_FILE")
         if path:
+            if values.get(name):
+                raise ConfigurationError(
+                    f"{name} and {name}_FILE are both set, and only one can count.",
+                    next=f"Unset {name} or {name}_FILE.",
+                )
             try:
                 values[name] = Path(path).read_text().strip()
             except OSError as exc:
@@ -173,6 +218,20 @@ def read_config(environ: dict[str, str] | None = None) -> Config:
     except ValidationError as exc:
         raise ConfigurationError(_explain(exc), next="Correct the environment and start again.") from exc
     return config.model_copy(update={"data": config.data.expanduser().absolute()})
+
+
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for every MN_ variable that nothing reads, with the nearest name that something does."""
+    fields = {field.alias for field in Config.model_fields.values() if field.alias}
+    known = {"MN_TOKEN", *fields, *(f"{name}_FILE" for name in SECRETS)}
+    ours = sorted(name for name in known if name.startswith("MN_"))
+    sentences = []
+    for name in sorted(environ):
+        if name.startswith("MN_") and name not in known and not name.startswith(_NOT_SETTINGS):
+            near = difflib.get_close_matches(name, ours, n=1, cutoff=0.75)
+            advice = f"; did you mean {near[0]}?" if near else "."
+            sentences.append(f"{name} is set, but there is no such setting{advice}")
+    return sentences
 
 
 def _explain(exc: ValidationError) -> str:

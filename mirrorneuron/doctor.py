@@ -26,7 +26,7 @@ from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus
 from apps.runs.models import Run, Step, Worker
 from mirrorneuron import datalock, dbtrouble, schema
 from mirrorneuron.base.clock import now
-from mirrorneuron.config import GOOD_KEY_LENGTH, config
+from mirrorneuron.config import GOOD_KEY_LENGTH, config, make_private
 
 Level = Literal["ok", "warn", "fail"]
 MAX_CLOCK_SECONDS = 2.0
@@ -126,7 +126,7 @@ def python() -> Result:
 def data_folder() -> Result:
     folder = config().data
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
             file.flush()

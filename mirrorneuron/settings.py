@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import warnings
 from pathlib import Path
@@ -41,9 +42,19 @@ def _secret_key() -> str:
         ) from exc
 
 
+def _private_file(name: str) -> str:
+    """A file of the data folder, made for its owner only; what SQLite puts beside it gets the same rights."""
+    path = CONFIG.data / name
+    # A folder that cannot be written is refused in words where it is first needed.
+    with contextlib.suppress(OSError):
+        make_private(CONFIG.data)
+        path.touch(mode=0o600, exist_ok=False)
+    return str(path)
+
+
 def _database() -> dict:
     if CONFIG.is_sqlite:
-        name = CONFIG.database_url.removeprefix("sqlite://") or str(CONFIG.data / "mirrorneuron.sqlite3")
+        name = CONFIG.database_url.removeprefix("sqlite://") or _private_file("mirrorneuron.sqlite3")
         return {
             "ENGINE": "mirrorneuron.base.sqlite",
             "NAME": name,

@@ -20,7 +20,7 @@ import click
 from mirrorneuron import __version__, datalock
 from mirrorneuron.base.errors import InvalidInput, MirrorNeuronError
 from mirrorneuron.base.safejson import storable
-from mirrorneuron.config import config
+from mirrorneuron.config import config, unknown_settings
 
 OK, FAILED, USAGE, WAITING, REFUSED = range(5)
 _JSON = "mirrorneuron.json"
@@ -193,6 +193,8 @@ class Root(click.Group):
         return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> Any:
+        for sentence in unknown_settings(os.environ):
+            say(sentence)
         try:
             return super().invoke(context)
         except (click.ClickException, click.exceptions.Exit, click.Abort):

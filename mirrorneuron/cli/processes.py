@@ -48,6 +48,8 @@ def worker(queues: str, concurrency: int, pool: str) -> None:
     """Work on runs only, until told to stop (SIGTERM)."""
     from mirrorneuron.workers import work_with_processes, work_with_threads
 
+    # On a server too: documents are read from it and files written to it.
+    datalock.make_folder(config().data)
     _need_schema()
     names = [name.strip() for name in queues.split(",") if name.strip()]
     if pool == "prefork" and (config().is_sqlite or not config().broker_url):

@@ -144,3 +144,17 @@ class TestPeople:
             pytest.skip("a server asks for a token")
         assert CliRunner().invoke(main, ["token", "create", "x"]).exit_code == 0
         assert ApiToken.objects.get().user.email == "owner@localhost"
+
+
+def test_unknown_setting_is_said_beside_the_result(mn):
+    said = mn("runs", "list", "--json", MN_ALOWED_HOSTS="x")
+    assert said.code == 0 and said.json["items"] == []
+    assert said.err.count("did you mean MN_ALLOWED_HOSTS?") == 1
+
+
+def test_worker_refuses_a_data_folder_it_cannot_write(mn, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("mirrorneuron.cli.frame.config", lambda: config())
+    monkeypatch.setattr(config(), "data", tmp_path / "file" / "data")
+    said = mn("worker")
+    assert said.code == 1 and "cannot be written" in said.err
