@@ -247,3 +247,16 @@ def test_earlier_events_are_folded(demo: Run, browser: ClientOf, alice: User) ->
     older, _, newest = html.partition('id="run-events"')
     assert newest.count('data-testid="event"') == views.EVENTS_OPEN
     assert older.count('data-testid="event"') == demo.seq - views.EVENTS_OPEN
+
+
+def test_a_step_in_doubt_says_where_to_settle_it(demo: Run, browser: ClientOf, alice: User) -> None:
+    step = demo.steps.filter(status="succeeded").first()
+    assert step is not None
+    effect = Effect.objects.create(
+        run_id=demo.id, workspace_id=demo.workspace_id, step_path=step.path, tool="send_email", key="k1",
+        state="in_doubt", effect_class="opaque", fingerprint="f", arguments={}, sends=1, sent_at=now(),
+    )  # fmt: skip
+    html = browser(alice).get(f"/runs/{demo.id}?step={step.path}").content.decode()
+    link = f'href="/runs/{demo.id}/effects/{effect.id}"'
+    for action in ("resolve-step", "resolve-next", "resolve"):
+        assert f'{link} data-action="{action}"' in html
