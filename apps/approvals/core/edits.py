@@ -14,6 +14,8 @@ from typing import Any
 import jsonschema
 from jsonschema.exceptions import SchemaError
 
+from apps.runs.core.checks import words_for
+
 MAX_PROBLEMS = 50
 
 
@@ -145,5 +147,5 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         return "must be one of " + ", ".join(str(v) for v in allowed)
     if error.validator == "minLength" and error.validator_value == 1:
         return "must not be empty"
-    text = str(error.message)
-    return text if len(text) <= 200 else text[:199] + "…"
+    said = words_for(error)
+    return f"does not fit: {said[:1].lower()}{said[1:]}".rstrip(".")
