@@ -18,7 +18,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mirrorneuron.base.crash import POINTS
 from mirrorneuron.base.errors import ConfigurationError
@@ -38,6 +38,17 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(
         extra="ignore", case_sensitive=True, populate_by_name=True, hide_input_in_errors=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `read_config` hands over: it has read the environment and the secrets' files itself."""
+        return (init_settings,)
 
     data: Path = Field(Path(".mirrorneuron"), alias="MN_DATA")
     """Folder of this installation: database (laptop), files, outbox, key, lock."""

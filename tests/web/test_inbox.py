@@ -85,7 +85,8 @@ def test_what_a_person_takes_out_of_an_object_is_not_approved(ask: Ask, browser:
 
 
 @pytest.mark.parametrize(
-    ("copies", "said"), [("many", "is not a number"), ("-1", "a number of at least"), ("1.5", "not a whole number")]
+    ("copies", "said"),
+    [("many", "is not a number"), ("-1", "a number of at least"), ("1.5", "not a whole number")],
 )
 def test_a_wrong_edit_brings_the_form_back_and_decides_nothing(
     question: ApprovalRequest, browser: ClientOf, bob: User, copies: str, said: str
