@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -54,7 +55,7 @@ UNTOLD_SECONDS = 0.25
 UNTOLD_LASTS = 60.0
 
 
-class LivePage(AsyncWebsocketConsumer):
+class LivePage(AsyncWebsocketConsumer, ABC):
     """What both sockets share: rights at the door, one group, one pump."""
 
     groups: list[str] = []
@@ -159,13 +160,13 @@ class LivePage(AsyncWebsocketConsumer):
 
     calm = CALM_SECONDS
 
+    @abstractmethod
     def open(self) -> str:
         """Check the rights and say which group to follow. Raises MirrorNeuronError for a stranger."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def push(self) -> bool:
         """Send what is new; True when there was something."""
-        raise NotImplementedError
 
     @property
     def query(self) -> dict[str, list[str]]:
