@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help install run test check bench lock clean
+.PHONY: help install run test check bench peers lock clean
 
 help:
 	@echo "make run      start MirrorNeuron and open it in the browser (ARGS=\"--port 8001\" passes options on)"
 	@echo "make test     run all tests; says which services were found"
 	@echo "make check    lint, types, import contracts, migrations in step with the models"
-	@echo "make bench    measure the engine (ARGS as for \`mn bench\`)"
+	@echo "make bench    measure the engine (ARGS as for \`mn bench\`; PEERS=1 measures DBOS and LangGraph in turn)"
+	@echo "make soak     kill workers at random and count what is lost (ARGS=\"--kills 1000 --seed 1\")"
 	@echo "make install  only prepare .venv with .venv/bin/mn"
 	@echo "make lock     work out requirements.lock anew from pyproject.toml"
 	@echo "make clean    remove what was built; data in .mirrorneuron/ stays"
@@ -49,15 +50,32 @@ check: install
 	$(BIN)/lint-imports
 	MN_DATA="$$(mktemp -d)" $(BIN)/python manage.py makemigrations --check --dry-run
 
-bench: install
-	@exec $(BIN)/mn bench $(ARGS)
+bench: install $(if $(PEERS),peers)
+	@exec $(BIN)/mn bench $(if $(PEERS),--peers) $(ARGS)
+
+# What others publish, for comparison only: it never enters .venv.
+peers: install
+	@set -eu; want="$$( { cat bench/requirements-peers.lock; pwd; } | sha256sum)"; \
+	if [ "$$want" != "$$(cat .venv-peers/.installed 2>/dev/null || true)" ]; then \
+	  rm -rf .venv-peers; $(PYTHON) -m venv .venv-peers; \
+	  echo "Installing the peers into .venv-peers (once) …"; \
+	  .venv-peers/bin/python -m pip install -qq --disable-pip-version-check --require-hashes \
+	    -r bench/requirements-peers.lock; \
+	  echo "$$want" > .venv-peers/.installed; \
+	fi
+
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-header
+
+soak: install
+	@exec $(BIN)/python -m tests.faults.soak $(ARGS)
 
 lock: install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
+	$(LOCK) pyproject.toml --group dev -o requirements.lock
+	$(LOCK) --group pyproject.toml:peers -o bench/requirements-peers.lock
 
 clean:
-	rm -rf $(VENV) static/dist static/root build test-artifacts *.egg-info
+	rm -rf $(VENV) .venv-peers static/dist static/root build test-artifacts *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,19 @@
 """MirrorNeuron, the roof: settings, URLs, ASGI, Celery and the command line.
 
-The Celery app is imported here so that a doorbell rung from any process uses the configured broker.
+Celery takes a fifth of a second to load; `celery_app` is loaded when somebody asks for it.
 """
 
-from mirrorneuron.celery import app as celery_app
+from __future__ import annotations
+
+from typing import Any
 
 __all__ = ["__version__", "celery_app"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "celery_app":
+        from mirrorneuron.celery import app
+
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -57,7 +57,7 @@ class Config(BaseSettings):
     broker_url: str = Field("", alias="BROKER_URL")
     """`redis://…` or `amqp://…`; empty means the in-memory transport of one process."""
     channel_url: str = Field("", alias="CHANNEL_URL")
-    """`redis://…` for live hints between processes; empty means in-memory plus polling."""
+    """`redis://…` for live hints between processes; empty means through PostgreSQL, where there is one."""
     secret_key: SecretStr = Field(SecretStr(""), alias="MN_SECRET_KEY")
     """Signs sessions and encrypts credentials; generated into MN_DATA on a laptop when empty."""
     base_url: str = Field("", alias="MN_BASE_URL")
@@ -73,6 +73,26 @@ class Config(BaseSettings):
     """True inside `mn up`: the worker lives in the web process."""
     lease_seconds: int = Field(20, alias="MN_LEASE_SECONDS", ge=2, le=600)
     poll_seconds: float = Field(1.0, alias="MN_POLL_SECONDS", ge=0.02, le=60)
+    max_queued: int = Field(250_000, alias="MN_MAX_QUEUED", ge=0)
+    """Runs of one workspace that may wait in one queue; a start beyond it is refused. 0: no bound."""
+    queue_deadline_seconds: float = Field(0.0, alias="MN_QUEUE_DEADLINE_SECONDS", ge=0)
+    """A run that has not begun so long after its start fails, unless its contract says otherwise. 0: none."""
+    keep_runs_days: int = Field(365, alias="MN_KEEP_RUNS_DAYS", ge=0, le=36_500)
+    """Days an ended run stays in the database; then it is archived and removed. 0: for ever."""
+    keep_simulated_days: int = Field(30, alias="MN_KEEP_SIMULATED_DAYS", ge=0, le=36_500)
+    """The same for simulated and demo runs."""
+    keep_classes: str = Field("", alias="MN_KEEP_CLASSES")
+    """Days for runs of single workflow classes, `invoices=2555,chat=30`; `acme/chat=7` is the class of one
+    workspace. Goes before the two above."""
+    keep_effects_days: int = Field(400, alias="MN_KEEP_EFFECTS_DAYS", ge=1, le=36_500)
+    """Days an effect, and the key of a removed run, are remembered after their run is gone."""
+    keep_audit_days: int = Field(0, alias="MN_KEEP_AUDIT_DAYS", ge=0, le=36_500)
+    """Days an audit entry stays; 0: for ever."""
+    archive: bool = Field(True, alias="MN_ARCHIVE")
+    """Write every run to the archive before it is removed."""
+    archive_folder: Path | None = Field(None, alias="MN_ARCHIVE_FOLDER")
+    """Where archives lie; `archive/` under MN_DATA unless set. Workers on several machines need one they
+    share."""
     debug: bool = Field(False, alias="MN_DEBUG")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="MN_LOG_LEVEL")
     log_format: Literal["text", "json"] = Field("text", alias="MN_LOG_FORMAT")
@@ -105,6 +125,15 @@ class Config(BaseSettings):
     @classmethod
     def _http(cls, value: str) -> str:
         return _scheme(value, ("http", "https"))
+
+    @field_validator("keep_classes")
+    @classmethod
+    def _classes(cls, value: str) -> str:
+        for part in _parts(value):
+            name, equals, days = part.rpartition("=")
+            if not equals or not name.strip() or not days.strip().isdigit() or int(days) > 36_500:
+                raise ValueError(f"{part!r} is not a class and its days, such as invoices=2555")
+        return value
 
     @field_validator("egress_allow")
     @classmethod
@@ -160,6 +189,15 @@ class Config(BaseSettings):
     @property
     def is_sqlite(self) -> bool:
         return not self.database_url or self.database_url.startswith("sqlite")
+
+    @property
+    def days_by_class(self) -> dict[str, int]:
+        """Days to keep ended runs, by `class` or `workspace/class`."""
+        found = {}
+        for part in _parts(self.keep_classes):
+            name, _, days = part.rpartition("=")
+            found[name.strip()] = int(days)
+        return found
 
     @property
     def hosts(self) -> list[str]:

@@ -7,39 +7,35 @@ says so instead of failing again.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import DatabaseError, OperationalError, connection
 from django.db.models import Exists, OuterRef, Q
 
+from apps.agents.sandbox import small
+from apps.governance.selectors import troubled_limits
 from apps.runs import invariants, selectors
 from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus
 from apps.runs.models import Run, Step, Worker
-from mirrorneuron import datalock, dbtrouble, schema
+from mirrorneuron import datalock, dbtrouble, schema, servers
 from mirrorneuron.base.clock import now
+from mirrorneuron.base.errors import MirrorNeuronError
 from mirrorneuron.config import GOOD_KEY_LENGTH, config, make_private
+from mirrorneuron.findings import Result
 
-Level = Literal["ok", "warn", "fail"]
 MAX_CLOCK_SECONDS = 2.0
 STILL_SECONDS = 60
 """A run that ought to move and has not for this long is named."""
-
-
-@dataclass(frozen=True)
-class Result:
-    name: str
-    level: Level
-    found: str
-    next: str = ""
 
 
 def examine() -> dict[str, Any]:
@@ -47,7 +43,7 @@ def examine() -> dict[str, Any]:
     …}]}"""
     checks: list[Result] = []
     usable = True
-    for check in _CHECKS:
+    for check in _checks():
         if check in _AFTER_DATABASE and not usable:
             checks.append(Result(_name(check), "warn", "not looked at: the database comes first"))
             continue
@@ -66,7 +62,7 @@ def examine() -> dict[str, Any]:
 
 
 def _promises() -> Result:
-    """What was counted, in words; slots come with a later release, so there is nothing to count yet."""
+    """What was counted, in words."""
     runs = Run.objects.count()
     if not runs:
         return Result("promises", "ok", "nothing to count yet: there are no runs")
@@ -75,7 +71,7 @@ def _promises() -> Result:
         "promises",
         "ok",
         f"hold for {which}: nothing ran twice, nothing is stuck, what has ended stays ended, every ledger is "
-        "whole (I1 to I4, I6, I7); I5 is about slots, nothing to count yet",
+        "whole, concurrency keys are counted right (I1 to I7)",
     )
 
 
@@ -91,7 +87,7 @@ def still_runs(limit: int = 50) -> list[dict[str, Any]]:
             "needs": _needs(run, explained),
         }
         for run in runs[:limit]
-        if not (explained := selectors.explain(run))["now"]
+        if set((explained := selectors.explain(run))["now"]) <= set(explained["lost"])
     ]
 
 
@@ -111,6 +107,8 @@ def _needs(run: Run, explained: dict[str, Any]) -> str:
         return "a signal from outside"
     if not selectors.worker_is_alive():
         return "a worker: mn up, or mn worker"
+    if unserved := servers.unserved_queues(run):
+        return f"a worker: mn worker -Q {unserved[0]}"
     if now() - run.created_at < timedelta(seconds=STILL_SECONDS):
         return "a moment"
     return "a look at the log of the workers"
@@ -234,7 +232,9 @@ def broker() -> Result:
 def channel_layer() -> Result:
     url = config().channel_url
     if not url:
-        return Result("live updates", "ok", "within one process; pages of other processes poll once a second")
+        if servers.is_postgresql():
+            return Result("live updates", "ok", "through PostgreSQL, unless a pooler is in between")
+        return Result("live updates", "ok", "within one process")
     import redis
 
     try:
@@ -264,6 +264,7 @@ def _runs_that_need_a_worker() -> int:
         Run.objects.exclude(status__in=[*RUN_ENDED, RunStatus.PAUSED])
         .filter(
             Q(status=RunStatus.CANCELLING)
+            | Q(held_worker__isnull=False)
             | Exists(
                 Step.objects.filter(run=OuterRef("pk")).filter(
                     Q(status__in=[StepStatus.READY, StepStatus.RUNNING])
@@ -288,18 +289,58 @@ def clock() -> Result:
             "clock",
             "warn",
             f"{offset:+.1f} s from the database's",
-            "Harmless to runs; set the clock for logs.",
+            "Harmless to runs, which go by the database's; set this clock for logs and sign-in links.",
         )
     return Result("clock", "ok", f"{offset * 1000:+.0f} ms from the database's")
 
 
+def outside_calls() -> Result:
+    """Breakers that are open, and what asked for rest."""
+    found = troubled_limits()
+    if not found:
+        return Result("outside calls", "ok", "nothing rests and nothing is down")
+    said = []
+    for x in found[:5]:
+        if x["breaker"] != "closed":
+            what = f"keeps failing ({x['last_error']})" if x["last_error"] else "keeps failing"
+        else:
+            what = "asked for rest" if x["rests_until"] else "is at its limit"
+        said.append(f"{x['key']} {what}" + (f", {x['waiting']} wait" if x["waiting"] else ""))
+    more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+    return Result(
+        "outside calls", "warn", "; ".join(said) + more, "Steps wait and lose nothing; see `mn limits list`."
+    )
+
+
+def sandbox() -> Result:
+    """What code steps can be run in here; a worker elsewhere may have more."""
+    full = "bubblewrap for full Python" if shutil.which("bwrap") else "no bubblewrap, so no full Python"
+    try:
+        small.run("1", {}, seconds=5)
+    except MirrorNeuronError as exc:
+        return Result("sandbox", "warn", f"code steps cannot run here: {exc.message.rstrip('.')}", exc.next)
+    return Result("sandbox", "ok", f"small Python runs; {full}")
+
+
 _CHECKS: tuple[Callable[[], Result], ...] = (
-    python, data_folder, secret_key, database, migrations, full_text_search, broker, channel_layer, workers,
-    clock,
+    python, data_folder, secret_key, database, migrations, full_text_search, sandbox, broker, channel_layer,
+    workers, clock, outside_calls,
 )  # fmt: skip
+_SERVER_CHECKS: tuple[Callable[[], Result], ...] = (
+    servers.durability, servers.vacuum, servers.old_transactions,
+)  # fmt: skip
+_AFTER_DATABASE = (workers, clock, outside_calls, servers.versions, servers.queues, *_SERVER_CHECKS)
 
 
-_AFTER_DATABASE = (workers, clock)
+def _checks() -> Iterator[Callable[[], Result]]:
+    for check in _CHECKS:
+        yield check
+        if check is broker and config().broker_url:
+            yield servers.broker_memory
+        if check is workers:
+            yield from (servers.versions, servers.queues)
+    if database in _CHECKS and servers.is_postgresql():
+        yield from _SERVER_CHECKS
 
 
 def _name(check: Callable[[], Result]) -> str:

@@ -15,6 +15,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from apps.runs import hot_tables
+
 
 def pending() -> list[str]:
     """Migrations on disk that this database has not applied, as `app.name`, in no special order."""
@@ -32,6 +34,7 @@ def migrate() -> list[str]:
     missing = pending()
     if missing:
         call_command("migrate", interactive=False, verbosity=0)
+    hot_tables.apply()  # Whatever an administrator or an earlier release has left otherwise.
     return missing
 
 

@@ -20,10 +20,13 @@ from typing import Any
 
 from mirrorneuron import datalock
 from mirrorneuron.base.errors import MirrorNeuronError
+from mirrorneuron.config import config
 from mirrorneuron.supervisor import EXIT_CONFIGURATION
 
 WORK_SECONDS = 5.0
 """How long running steps may take to finish when asked to stop; the rest is recovered by the next start."""
+EMBEDDED_CONNECTIONS = 20
+"""Eight for pages, the others for the worker's threads."""
 LEAVE_SECONDS = 5.0
 """How long work may settle after the supervisor has gone."""
 
@@ -85,6 +88,7 @@ def prepare(url: str, *, again: bool) -> dict[str, Any]:
     django.setup()
     from mirrorneuron import schema
 
+    share_connections(EMBEDDED_CONNECTIONS)
     schema.migrate()
     if again:
         return {"url": url, "sign_in": ""}
@@ -98,6 +102,22 @@ def prepare(url: str, *, again: bool) -> dict[str, Any]:
     owner, _ = ensure_laptop_owner()
     sync_gallery(settings.GALLERY_DIR)
     return {"url": url, "sign_in": create_sign_in_link(owner, url)}
+
+
+def share_connections(most: int = 8) -> None:
+    """Let the requests of this process share a few connections to PostgreSQL. Each request has a thread of
+    its own, and what it opened would stay open after it.
+
+    most: connections held at once; a request waits for a free one. A worker in this process needs its own.
+    """
+    from django.db import connections
+
+    if config().is_sqlite:
+        return
+    connections.close_all()
+    settings = connections.settings["default"]
+    settings["CONN_MAX_AGE"] = 0
+    settings["OPTIONS"]["pool"] = {"min_size": 1, "max_size": most, "timeout": 10}
 
 
 def page_server(*, graceful_seconds: int) -> Any:
@@ -120,7 +140,6 @@ def page_server(*, graceful_seconds: int) -> Any:
 
 def serve(listener: socket.socket, stop: Stop, ready_fd: int, facts: dict[str, Any]) -> None:
     """Run worker and pages until asked to stop; the worker stops after the last page is answered."""
-    from mirrorneuron.config import config
     from mirrorneuron.workers import ThreadedWorker
 
     server = page_server(graceful_seconds=2)

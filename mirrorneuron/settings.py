@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import warnings
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mirrorneuron.base import crash
 from mirrorneuron.base.errors import ConfigurationError
@@ -72,7 +72,7 @@ def _database() -> dict:
         }
     url = urlsplit(CONFIG.database_url)
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "mirrorneuron.base.postgres",
         "NAME": unquote(url.path.lstrip("/")),
         "USER": unquote(url.username or ""),
         "PASSWORD": unquote(url.password or ""),
@@ -80,6 +80,16 @@ def _database() -> dict:
         "PORT": str(url.port or ""),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            "application_name": "mirrorneuron",
+            # A server that is gone without a word is noticed in seconds, not after the system's two hours.
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+            **dict(parse_qsl(url.query)),
+        },
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from apps.ledger import live
 from apps.workspaces.access import Channel, Principal, principal_for
 from apps.workspaces.models import Membership, User, Workspace
 from mirrorneuron.config import config
@@ -32,6 +33,14 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     suffix = os.environ.get("MN_TEST_DB_SUFFIX") or str(os.getpid())
     test = database.setdefault("TEST", {})
     test["NAME"] = f"{test.get('NAME') or 'test_' + database['NAME']}_{suffix}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_side_connections() -> Iterator[None]:
+    """Hints of this process stay in it: a connection beside the tests' own would outlive their database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live._sender, "send", lambda groups: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

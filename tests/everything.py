@@ -18,6 +18,8 @@ from tests import services  # noqa: E402
 NOTHING_COLLECTED = 5
 APART = "faults or browser or services"
 """Tests that start real processes: alone on the machine, so that their time limits mean something."""
+FAULTS = "tests/faults"
+"""Most of their time they wait for leases and timers, so a few of them go side by side."""
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +39,8 @@ def main(arguments: list[str]) -> int:
 
     workers = str(min(4, os.cpu_count() or 1))
     phase("SQLite", f"not ({APART})", "-n", workers)
-    phase("SQLite, real processes, browser and services", APART)
+    phase("SQLite, real processes, browser and services", APART, f"--ignore={FAULTS}")
+    phase("Real faults", APART, "-n", "3", "--dist", "loadgroup", FAULTS)
     if found["PostgreSQL"].found:
         url = found["PostgreSQL"].url
         phase("PostgreSQL", f"not ({APART})", "-n", workers, DATABASE_URL=url)

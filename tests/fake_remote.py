@@ -9,6 +9,7 @@ execution another, `{"event": "executed", …}`. So the log stays true when the 
 
     POST /keyed/<name>      executes each `Idempotency-Key` once and repeats its answer afterwards
     POST /plain/<name>      executes every request: nothing protects the world but the caller
+    POST /put/<name>        writes the body under its `reference`; writing it again changes nothing
     GET  /probe/<reference> {"present": bool}: has a body with `reference` been executed?
     POST /v1/chat/completions  an OpenAI-compatible model: answers with the JSON set by `replies`, counted
     PUT  /_script           {"path": "/keyed/pay", "script": ["execute_500", "ok"]}: what to do with the next
@@ -29,12 +30,13 @@ import struct
 import sys
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 
 class FakeRemote:
@@ -44,11 +46,18 @@ class FakeRemote:
         self.log_path = log
         self.lines: list[dict[str, Any]] = []
         self.scripts: dict[str, list[str]] = {}
+        self.mood: Callable[[str], str] | None = None
+        """What to do with a writing request to a path that has no script; None means `ok`."""
         self.replies: dict[str, Any] = {}
         self.answers: dict[tuple[str, str], dict[str, Any]] = {}
         self.executed: list[dict[str, Any]] = []
+        self.times: Counter[str] = Counter()
+        """How often a body with this `reference` was executed."""
         self.stopping = threading.Event()
         self.url = ""
+        self.open: dict[_Handler, int] = {}
+        """Connections there are, each with the number of requests it has dealt with."""
+        self.accepted = 0
         self._lock = threading.Lock()
 
     # --- what tests ask --------------------------------------------------------------------------------
@@ -92,11 +101,34 @@ class FakeRemote:
         repeated = {key: count for key, count in executed.items() if count > 1}
         assert not repeated, f"executed more than once: {repeated}"
 
+    def catch_up(self, seconds: float = 10.0) -> bool:
+        """Wait until every request sent to this port by now was dealt with; False if that takes long.
+
+        A caller that was killed may have left its request in a buffer or in the queue of new connections.
+        """
+        end = time.monotonic() + seconds
+        before = self.accepted
+        # Connections are taken in order: once this one was, all before it were.
+        with socket.create_connection(("127.0.0.1", int(self.url.rpartition(":")[2])), timeout=seconds):
+            while self.accepted == before and time.monotonic() < end:
+                time.sleep(0.005)
+        with self._lock:
+            waiting = {h: n for h, n in self.open.items() if h.is_busy or _has_unread(h.connection)}
+        while time.monotonic() < end:
+            with self._lock:
+                if not any(self.open.get(h) == n for h, n in waiting.items()):
+                    return True
+            time.sleep(0.005)
+        return False
+
     # --- what requests do ------------------------------------------------------------------------------
 
     def next_step(self, path: str) -> str:
         with self._lock:
-            steps = self.scripts.get(path) or ["ok"]
+            steps = self.scripts.get(path)
+            if steps is None and self.mood is not None and not path.startswith("/probe/"):
+                return self.mood(path)
+            steps = steps or ["ok"]
             return steps.pop(0) if len(steps) > 1 else steps[0]
 
     def write(self, event: str, method: str, path: str, key: str, body: Any) -> None:
@@ -117,25 +149,49 @@ class FakeRemote:
                 if stored["body"] != body:
                     return {"status": 422, "answer": {"error": "this key was used with another body"}}
                 return {"status": 200, "answer": {**stored["answer"], "replayed": True}}
+            reference = str(body.get("reference", "")) if isinstance(body, dict) else ""
+            if path.startswith("/put/") and self.times[reference]:
+                return {"status": 200, "answer": {"path": path, "unchanged": True}}
             number = len(self.executed) + 1
             answer = {"id": f"r{number}", "path": path}
             self.executed.append({"path": path, "key": key, "body": body})
+            if reference:
+                self.times[reference] += 1
             if keyed and key:
                 self.answers[(path, key)] = {"answer": answer, "body": body}
         self.write("executed", method, path, key, body)
         return {"status": 200, "answer": answer}
 
     def is_present(self, reference: str) -> bool:
-        with self._lock:
-            return any(
-                isinstance(done["body"], dict) and done["body"].get("reference") == reference
-                for done in self.executed
-            )
+        return self.times[reference] > 0
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     remote: FakeRemote
+    is_busy = False
+
+    def setup(self) -> None:
+        super().setup()
+        with self.remote._lock:
+            self.remote.open[self] = 0
+            self.remote.accepted += 1
+
+    def finish(self) -> None:
+        with self.remote._lock:
+            self.remote.open.pop(self, None)
+        super().finish()
+
+    def handle_one_request(self) -> None:
+        super().handle_one_request()
+        self.is_busy = False
+        with self.remote._lock:
+            if self in self.remote.open:
+                self.remote.open[self] += 1
+
+    def parse_request(self) -> bool:
+        self.is_busy = True
+        return super().parse_request()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet: the JSON log says it all."""
@@ -148,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
         if step == "unknown":
             return self._answer(503, {"error": "cannot say"})
         if self.path.startswith("/probe/"):
-            present = step != "absent" and self.remote.is_present(self.path.removeprefix("/probe/"))
+            present = step != "absent" and self.remote.is_present(unquote(self.path).removeprefix("/probe/"))
             return self._answer(200, {"present": present})
         return self._answer(200, {"path": self.path})
 
@@ -207,7 +263,11 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _body(self) -> Any:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        raw = self.rfile.read(length)
+        if len(raw) < length:
+            # The caller died while it was sending: no service acts on half a request.
+            raise ConnectionAbortedError(f"{len(raw)} of {length} bytes")
         try:
             return json.loads(raw) if raw else None
         except ValueError:
@@ -235,6 +295,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
+
+
+def _has_unread(connection: socket.socket) -> bool:
+    """Whether bytes have arrived that nobody has read yet."""
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
 
 
 class _Server(ThreadingHTTPServer):

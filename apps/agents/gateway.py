@@ -12,12 +12,12 @@ ledger, which asks for the approval again under the run's lock. In a simulated r
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from apps.agents import memo
+from apps.agents import memo, outgoing
 from apps.agents.bounded import run_bounded
 from apps.agents.core.policy import Attempt, Clearance, Refusal, is_untrusted, judge
 from apps.agents.errors import Refused, Rejected
@@ -48,15 +48,21 @@ def call_tool(
     labels: Mapping[str, Sequence[str]] | None = None,
     own_tools: Sequence[str] | None = None,
     approved: bool = False,
+    poll: int | None = None,
+    undoing: bool = False,
 ) -> Any:
     """Call one tool of the blueprint for a step; returns its recorded result.
 
     turn, ordinal: the call's place in the step; a call already recorded there is replayed, never repeated.
     labels: where each argument came from. own_tools: what the calling agent was given; None for a call that
     the blueprint itself makes. approved: the arguments come from an approval, whose grant this call uses up.
+    poll: how often this step has asked before; then it must be a read, is never answered from memory, and
+    only the first one is journalled (`keep_poll` adds the last). undoing: the call takes back what another
+    one did; a tool's own `undo` need not be among the allowed tools, and no limit of calls stops it.
     Raises Refused, Rejected, StepError, and Suspended (never catch it) while a person is asked.
     """
-    known = context.recorded("tool", turn, ordinal)
+    turn = turn if poll is None else poll
+    known = context.recorded("tool", turn, ordinal) if poll is None else None
     if known is not None and known.error is None:
         return known.response
     tool = tool_for(context.document, name)
@@ -66,14 +72,30 @@ def call_tool(
         arguments = _decided(place, arguments)
     given = {key: list(value) for key, value in (labels or {}).items()}
     attempt = Attempt(name, spec, arguments, given, own_tools, context.node.tier)
-    verdict = judge(attempt, context.document.contract.boundaries, place.holds(arguments))
+    boundaries = context.document.contract.boundaries
+    if undoing:
+        allowed = [*boundaries.allowed_tools, name]
+        boundaries = boundaries.model_copy(update={"allowed_tools": allowed})
+    verdict = judge(attempt, boundaries, place.holds(arguments))
     if isinstance(verdict, Refusal):
         raise place.refused(verdict)
     assert tool is not None and spec is not None
-    place.check_limit()
+    if poll is not None and spec.is_write:
+        message = f'"{name}" changes something outside; only what reads may be asked again and again.'
+        raise place.refused(Refusal("poll_writes", message, next="Poll a tool that reads."))
+    if not undoing:
+        place.check_limit(max((poll or 0) - 1, 0))  # The first one is in the journal.
+    if poll:
+        return storable(_read_now(place, tool, spec, arguments))
     if spec.is_write:
         return _write(place, tool, spec, arguments, verdict, given, business_key, approved)
-    return _read(place, tool, spec, arguments)
+    return _read(place, tool, spec, arguments, from_memory=poll is None)
+
+
+def keep_poll(context: Context, name: str, arguments: dict[str, Any], result: Any, poll: int) -> None:
+    """Journal the poll that ended a wait, numbered by those before it."""
+    if context.recorded("tool", poll) is None:
+        _Place(context, name, poll, 0).record(arguments, result, 0.0, polls=poll + 1)
 
 
 def labels_added(context: Context, name: str) -> list[str]:
@@ -128,12 +150,13 @@ class _Place:
             refusal.message, rule=refusal.rule, unsafe=refusal.unsafe, next=refusal.next, code=code
         )
 
-    def check_limit(self) -> None:
-        """The contract's number of calls of this tool per run."""
+    def check_limit(self, unrecorded: int = 0) -> None:
+        """The contract's number of calls of this tool per run. unrecorded: calls the journal left out."""
         limit = self.context.document.contract.tool_limits.get(self.tool)
         if limit is None or limit.per_run is None:
             return
-        if calls_made(self.context, self.tool, self.turn, self.ordinal) >= limit.per_run:
+        made = calls_made(self.context, self.tool, self.turn, self.ordinal) + unrecorded
+        if made >= limit.per_run:
             message = f'"{self.tool}" may be called {limit.per_run} times in a run, and was.'
             raise self.refused(
                 Refusal("tool_limit", message, next="Raise contract.tool_limits if it should.")
@@ -177,13 +200,14 @@ def calls_made(context: Context, tool: str, turn: int, ordinal: int) -> int:
 # --- reads ------------------------------------------------------------------------------------------------
 
 
-def _read(place: _Place, tool: Tool, spec: ToolSpec, arguments: dict[str, Any]) -> Any:
+def _read(place: _Place, tool: Tool, spec: ToolSpec, arguments: dict[str, Any], *, from_memory: bool) -> Any:
     context, began = place.context, time.monotonic()
-    key = memo.key_of(context, spec, arguments)
-    known, result = memo.recall(key)
+    key = memo.key_of(context, spec, arguments) if from_memory else ""
+    known, result = memo.recall(key) if key else (False, None)
     if not known:
-        result = storable(_read_now(context, tool, spec, arguments))
-        memo.keep(key, result)
+        result = storable(_read_now(place, tool, spec, arguments))
+        if key:
+            memo.keep(key, result)
     place.record(
         arguments,
         result,
@@ -194,10 +218,20 @@ def _read(place: _Place, tool: Tool, spec: ToolSpec, arguments: dict[str, Any]) 
     return result
 
 
-def _read_now(context: Context, tool: Tool, spec: ToolSpec, arguments: dict[str, Any]) -> Any:
+def _read_now(place: _Place, tool: Tool, spec: ToolSpec, arguments: dict[str, Any]) -> Any:
+    context = place.context
     call = ToolRun.of(context, arguments, timeout_seconds=_seconds(context, spec))
+    if context.simulate:
+        return _ask(tool.simulate, call, spec)
+    leaving = outgoing.tool_call(context, spec, arguments, call.timeout_seconds)
+    with outgoing.watched(context, context.admit(leaving, place.turn, place.ordinal)):
+        context.progress(at_least=call.timeout_seconds + LIMITS.call_margin_seconds)
+        return _ask(tool.run, call, spec)
+
+
+def _ask(work: Callable[[ToolRun], Any], call: ToolRun, spec: ToolSpec) -> Any:
     try:
-        return run_bounded(tool.simulate if context.simulate else tool.run, call)
+        return run_bounded(work, call)
     except StepError:
         raise
     except TimeoutError as exc:
@@ -257,23 +291,26 @@ def _write(
 
     work = tool.simulate if context.simulate else tool.run
     probe = None if context.simulate else tool.probe
-    result = context.effect(
-        EffectCall(
-            tool=spec.name,
-            effect_class=spec.effect,
-            arguments=arguments,
-            execute=lambda key: work(at(key)),
-            timeout_seconds=seconds,
-            turn=place.turn,
-            ordinal=place.ordinal,
-            probe=(lambda key: probe(at(key))) if probe is not None else None,
-            business_key=business_key,
-            key_ttl_seconds=spec.key_ttl_seconds,
-            needs_grant=clearance.needs_person or approved,
-            question=_question(place, tool, arguments, clearance, labels),
-            on_duplicate=context.document.contract.recovery_policy.duplicate_side_effect_policy,
-        )
+    leaving = None if context.simulate else outgoing.tool_call(context, spec, arguments, seconds)
+    sending = outgoing.Sending(context, leaving, place.turn, place.ordinal)
+    effect = EffectCall(
+        tool=spec.name,
+        effect_class=spec.effect,
+        arguments=arguments,
+        execute=lambda key: sending.execute(lambda: work(at(key))),
+        timeout_seconds=seconds,
+        turn=place.turn,
+        ordinal=place.ordinal,
+        probe=(lambda key: probe(at(key))) if probe is not None else None,
+        business_key=business_key,
+        key_ttl_seconds=spec.key_ttl_seconds,
+        needs_grant=clearance.needs_person or approved,
+        question=_question(place, tool, arguments, clearance, labels),
+        on_duplicate=context.document.contract.recovery_policy.duplicate_side_effect_policy,
+        admit=sending.admit,
     )
+    with sending.told():
+        result = context.effect(effect)
     simulated = {"simulated": True} if context.simulate else {}
     place.record(arguments, result, time.monotonic() - began, effect=True, **simulated)
     return result

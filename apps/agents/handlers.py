@@ -1,4 +1,5 @@
-"""Handlers of the node kinds that touch a model or a tool: `agent`, `extract`, `tool`, model routers.
+"""Handlers of the node kinds that touch a model or a tool: `agent`, `extract`, `tool`, model routers; and
+where the handler of `code` is plugged in.
 
 They say what a step works on; the loop and the gateway do the rest.
 """
@@ -13,11 +14,22 @@ from apps.agents import gateway
 from apps.agents.core.clean import is_clean
 from apps.agents.core.prompt import fit
 from apps.agents.loop import Finished, Work, run_agent
+from apps.agents.polling import sensor_with
 from apps.agents.providers import FREE
+from apps.agents.sandbox.step import code
 from apps.blueprints.core import expressions
-from apps.blueprints.core.document import Agent, Document, ModelChoice, Node
+from apps.blueprints.core.document import Agent, Document, ModelChoice, Node, ToolCall
 from apps.runs.errors import StepError
-from apps.runs.ports import Context, Done, Outcome, StepHandler, handler_for, register_handler
+from apps.runs.ports import (
+    Context,
+    Done,
+    Happened,
+    Outcome,
+    StepHandler,
+    Undone,
+    handler_for,
+    register_handler,
+)
 
 DEFAULT_MODEL = "offline:extractive"
 MAX_FALLBACKS = 5
@@ -74,6 +86,32 @@ def _approval_of(context: Context) -> tuple[str, dict[str, Any]] | None:
         if step.get("port") == "approved" and isinstance(output, Mapping):
             return node.id, dict(output)
     return None
+
+
+def undo(context: Context) -> Outcome:
+    """Take back what a step has done: by its node's `compensate`, else by what its tools declare as `undo`,
+    one call for each of its effects, the latest first."""
+    done = context.undoes()
+    results = []
+    for ordinal, (call, effect) in enumerate(_calls_back(context, done)):
+        names = {"args": effect.arguments, "result": effect.result, "output": done.output}
+        arguments = context.render(call.with_, **names)
+        results.append(
+            {
+                "tool": call.tool,
+                "undoes": effect.tool,
+                "result": gateway.call_tool(context, call.tool, arguments, ordinal=ordinal, undoing=True),
+            }
+        )
+    return Done({"undone": results})
+
+
+def _calls_back(context: Context, done: Undone) -> list[tuple[ToolCall, Happened]]:
+    if context.node.compensate is not None:
+        return [(context.node.compensate, effect) for effect in done.effects[:1]]
+    declared = context.document.tools
+    found = [(declared[effect.tool].undo, effect) for effect in done.effects if effect.tool in declared]
+    return [(call, effect) for call, effect in found if call is not None]
 
 
 # --- agent, extract ---------------------------------------------------------------------------------------
@@ -232,6 +270,11 @@ def register() -> None:
     register_handler("tool", tool)
     register_handler("agent", agent)
     register_handler("extract", extract)
+    register_handler("code", code)
+    register_handler("undo", undo)
     conditional = handler_for("router")
     assert conditional is not None, "apps.runs registers its handlers first"
     register_handler("router", router_with(conditional))
+    waiting = handler_for("sensor")
+    assert waiting is not None, "apps.runs registers its handlers first"
+    register_handler("sensor", sensor_with(waiting))

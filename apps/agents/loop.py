@@ -15,11 +15,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from apps.agents import gateway, providers
+from apps.agents import gateway, outgoing, providers
 from apps.agents.core.messages import (
     MalformedAnswer,
     Message,
@@ -35,6 +36,7 @@ from apps.agents.errors import MalformedOutput, Refused, Rejected
 from apps.agents.prices import cost_of
 from apps.agents.tools.registry import tool_for
 from apps.runs.core.checks import schema_problems
+from apps.runs.core.limits import LIMITS
 from apps.runs.errors import DefiniteFailure, StepError
 from apps.runs.ports import CallRecord, Context
 from mirrorneuron.base import crash
@@ -159,13 +161,24 @@ class _Loop:
             material=self.work.material,
             max_output_tokens=self.work.max_output_tokens,
             temperature=self.work.temperature,
-            timeout_seconds=max(1.0, min(MAX_SECONDS, self.context.seconds_left() - 5.0)),
+            timeout_seconds=self._seconds(),
         )
 
+    def _seconds(self) -> float:
+        """For one request: what the attempt has left, and no longer than it may show no progress."""
+        most = min(MAX_SECONDS, self.context.seconds_left() - 5.0)
+        return max(1.0, min(most, self.context.node.progress or most))
+
     def _ask(self, turn: int, request: ModelRequest) -> ModelResponse | MalformedAnswer:
+        leaves = providers.reaches_out(request.model)
+        asked = outgoing.model_call(self.context, request.model, request.timeout_seconds)
+        ticket = self.context.admit(asked, turn) if leaves else None
+        watched = outgoing.watched(self.context, ticket) if ticket else nullcontext()
+        self.context.progress(at_least=request.timeout_seconds + LIMITS.call_margin_seconds)
         began = time.monotonic()
         try:
-            answer: ModelResponse | MalformedAnswer = providers.complete(request)
+            with watched:
+                answer: ModelResponse | MalformedAnswer = providers.complete(request)
         except MalformedAnswer as exc:
             answer = exc
         except StepError as exc:

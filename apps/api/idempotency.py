@@ -28,11 +28,12 @@ UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 MAX_LENGTH = 200
 ABANDONED_AFTER = timedelta(seconds=60)
 KEPT_FOR = timedelta(days=7)
+FORGOTTEN_AT_ONCE = 500
 SWEEP_EVERY = 256
 """Every so many new keys the old ones are deleted; the calls themselves keep the table small."""
 OWN_KEY = ("/runs",)
 """Ends of paths whose service stores the key itself, in the same transaction as what it does."""
-SECRET = ("/tokens",)
+SECRET = ("/tokens", "/hooks", "/rotate")
 """Ends of paths whose answer holds a secret: never stored, so a repeat is told that it was answered."""
 
 
@@ -103,8 +104,9 @@ def key_of(request: HttpRequest) -> str | None:
 
 
 def forget_old() -> int:
-    """Delete answers older than a week."""
-    return IdempotencyRecord.objects.filter(created_at__lt=now() - KEPT_FOR).delete()[0]
+    """Delete answers older than a week, a bounded batch of them."""
+    old = IdempotencyRecord.objects.filter(created_at__lt=now() - KEPT_FOR).values_list("id", flat=True)
+    return IdempotencyRecord.objects.filter(id__in=list(old[:FORGOTTEN_AT_ONCE])).delete()[0]
 
 
 def _known(principal: Principal, key: str, print_: str) -> IdempotencyRecord:

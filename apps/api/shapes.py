@@ -23,7 +23,7 @@ class Shape(BaseModel):
 class Waiting(Shape):
     step: str
     reason: str
-    """timer | retry | signal | approval | child | slot | effect_in_doubt"""
+    """timer | retry | signal | poll | approval | child | slot | effect_in_doubt"""
     detail: str = ""
     since: str | None = None
     until: str | None = None
@@ -53,6 +53,8 @@ class Run(Shape):
     """Number of the last event."""
     trace_id: str
     labels: dict[str, Json]
+    forked_from: str | None = None
+    """The run whose results it took over."""
 
 
 class Step(Shape):
@@ -78,6 +80,16 @@ class Step(Shape):
     cost_usd: str
     kept: bool
     """True: its result was taken over, not made by this run (a fork)."""
+
+
+class Payload(Shape):
+    """A large value that lists show by reference."""
+
+    hash: str
+    size: int
+    """Bytes of its text."""
+    type: Literal["text", "json"]
+    value: Json
 
 
 class Event(Shape):
@@ -111,6 +123,8 @@ class Effect(Shape):
     sent_at: str | None
     committed_at: str | None
     duplicates_blocked: int
+    inherited_from: str | None = None
+    """The effect of another run that a fork took over; nothing was sent for this one."""
     evidence: list[Json]
 
 
@@ -146,7 +160,114 @@ class Export(Shape):
 
 
 class Signal(Shape):
-    model_config = ConfigDict(extra="allow")
+    """What became of a signal; with `preview`, what would."""
+
+    stored: bool
+    duplicate: bool
+    """The same key was delivered before; nothing changed."""
+    delivered_to: str | None
+    """Path of the step that took it; null when it lies in the inbox."""
+
+
+class StoredSignal(Shape):
+    name: str
+    key: str | None
+    path: str
+    body: Json
+    source: str
+    received_at: str | None
+    taken_by: str | None
+    refused: Json
+    """{step, fields} when it came before its step and does not fit it."""
+
+
+class AwaitedSignal(Shape):
+    step: str
+    signal: str
+    body_schema: Json = Field(None, alias="schema")
+    """JSON Schema of the body; null when any will do."""
+    since: str | None
+    until: str | None
+
+
+class Signals(Shape):
+    waits_for: list[AwaitedSignal]
+    items: list[StoredSignal]
+    next: str | None = None
+
+
+class Schedule(Shape):
+    id: str
+    name: str
+    blueprint: str
+    version: int | None
+    """Null: the newest published one at each time."""
+    cron: str
+    every_seconds: int | None
+    time_zone: str
+    in_words: str
+    inputs: dict[str, Json]
+    labels: dict[str, Json]
+    catch_up: str
+    overlap: str
+    paused: bool
+    next_at: str | None
+    next: list[str]
+    """The next five times, in the schedule's zone."""
+    held: list[str]
+    """Times that wait for the run before them to end."""
+    last_at: str | None
+    last_run: str | None
+    last_error: Json
+    """{at, code, message, next}: why the last time started nothing."""
+    skipped: int
+    acts_as: str | None
+    """In whose name runs are started."""
+    created_at: str | None
+
+
+class Hook(Shape):
+    id: str
+    name: str
+    target: str
+    """start | signal"""
+    mapping: dict[str, Json]
+    scheme: str
+    tolerance_seconds: int
+    created_at: str | None
+    rotated_at: str | None
+    last_at: str | None
+    """When it last took a message."""
+    last_error: Json
+    acts_as: str | None
+    """In whose name it acts."""
+
+
+class OpenedHook(Hook):
+    address: str | None
+    """Where to post to; shown once."""
+    secret: str
+    """What to sign with; shown once."""
+
+
+class Delivery(Shape):
+    id: str
+    key: str
+    state: str
+    """received | done | held | ignored | late | failed | expired"""
+    received_at: str | None
+    expires_at: str | None
+    runs: list[str]
+    error: Json
+
+
+class Received(Delivery):
+    duplicate: bool
+    """It was taken before; nothing happened again."""
+
+
+class HookDetail(Hook):
+    deliveries: list[Delivery]
 
 
 # --- blueprints ---------------------------------------------------------------------------------------------
@@ -363,3 +484,71 @@ class Health(Shape):
 class Readiness(Shape):
     status: str
     checks: dict[str, str]
+
+
+# --- flow control -------------------------------------------------------------------------------------------
+
+
+class Limit(Shape):
+    key: str
+    """`tool:<name>`, `tool:<name>@<host>`, `provider:<name>`, `model:<name>`, `user:<address>`, `hour:…` of a
+    contract, `retry:…` of a tool."""
+    shared: bool
+    """True: of the whole installation."""
+    calls: float | None
+    """So many at once and in `per_seconds`; null when no limit was set."""
+    per_seconds: float | None
+    left: float | None
+    waiting: int
+    rests_until: str | None
+    """The other side asked to be left alone until then."""
+    breaker: str
+    """closed | open | half_open"""
+    open_until: str | None
+    failures: int
+    last_error: str
+
+
+class ConcurrencyKey(Shape):
+    key: str
+    in_use: int
+    limit: int
+    waiting: int
+
+
+class Limits(Shape):
+    weight: int
+    """The workspace's share of the workers."""
+    items: list[Limit]
+    next: None = None
+    concurrency: list[ConcurrencyKey]
+
+
+class DeadLetters(Shape):
+    code: str
+    blueprint: str
+    count: int
+    first_at: str | None
+    last_at: str | None
+    run: str
+    """The latest of them."""
+
+
+class Refusal(Shape):
+    run: str
+    code: str
+    message: str
+
+
+class Redrive(Shape):
+    run: str
+    as_: str = Field(alias="as")
+    """The run that goes on: the same, or one started in its place."""
+
+
+class Redriven(Shape):
+    redriven: list[Redrive]
+    refused: list[Refusal]
+    left: int
+    stopped: str
+    """Why it went no further; empty when it did all."""

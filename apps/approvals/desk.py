@@ -14,6 +14,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.approvals.services import action_hash
 from apps.runs.core.states import StepStatus, WaitReason
 from apps.runs.models import Step
+from apps.runs.payloads import keep
 from apps.runs.ports import Question
 from apps.workspaces.services import audit
 from mirrorneuron.base.clock import now
@@ -33,9 +34,9 @@ class Desk:
             "title": question.title,
             "tool": question.tool,
             "effect_summary": question.effect_summary,
-            "proposal": proposal,
+            "proposal": keep(workspace_id, run_id, proposal),
             "action_hash": action_hash(question.tool, proposal),
-            "evidence": storable(question.evidence),
+            "evidence": keep(workspace_id, run_id, question.evidence),
             "labels": question.labels,
             "assign": question.assign,
             "quorum": question.quorum,
@@ -44,7 +45,7 @@ class Desk:
             "round": question.round,
             "due_at": question.due_at,
             "timeout_action": question.timeout_action,
-            **_round_before(run_id, step_path, question),
+            **_round_before(workspace_id, run_id, step_path, question),
         }
         try:
             with transaction.atomic():
@@ -147,7 +148,7 @@ class Desk:
         return list(waiting.filter(~Exists(asked)).order_by("id").values_list("run_id", "path")[:limit])
 
 
-def _round_before(run_id: UUID, step_path: str, question: Question) -> dict[str, Any]:
+def _round_before(workspace_id: UUID, run_id: UUID, step_path: str, question: Question) -> dict[str, Any]:
     """The proposal and the feedback of the round before, for the diff on the card."""
     if question.round < 2:
         return {"previous": None, "feedback": ""}
@@ -159,4 +160,5 @@ def _round_before(run_id: UUID, step_path: str, question: Question) -> dict[str,
     if before is None:
         return {"previous": None, "feedback": ""}
     said = before.decisions.filter(verb=Verb.REQUEST_CHANGES).last()
-    return {"previous": before.arguments, "feedback": said.reason if said else ""}
+    previous = keep(workspace_id, run_id, before.arguments)
+    return {"previous": previous, "feedback": said.reason if said else ""}

@@ -7,6 +7,7 @@ from typing import Any
 from django.db import models
 
 from apps.approvals.core.states import PENDING, RequestState
+from apps.ledger.fields import PayloadField
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.ids import uuid7
 
@@ -28,13 +29,13 @@ class ApprovalRequest(models.Model):
     """The tool that will run if approved; empty for a plain question."""
     effect_summary = models.TextField(blank=True, default="")
     """What will happen if approved, one sentence."""
-    proposal = models.JSONField()
+    proposal = PayloadField()
     """The exact arguments as proposed."""
     action_hash = models.CharField(max_length=64)
     """fingerprint({tool, arguments}) of the current revision; the grant holds for exactly this."""
-    final = models.JSONField(null=True)
+    final = PayloadField(null=True)
     """The arguments as edited so far, and as approved in the end; null while nobody edited or approved."""
-    evidence = models.JSONField(default=list)
+    evidence = PayloadField(default=list)
     """[{step, title, output}] of the nodes named in `show`."""
     labels = models.JSONField(default=dict)
     """Where each argument came from: {argument: [label]}."""
@@ -43,7 +44,7 @@ class ApprovalRequest(models.Model):
     verbs = models.JSONField(default=list)
     answer_schema = models.JSONField(null=True)
     """JSON Schema of an answer, where the verb `answer` is offered."""
-    previous = models.JSONField(null=True)
+    previous = PayloadField(null=True)
     """The proposal of the round before, for the diff."""
     feedback = models.TextField(blank=True, default="")
     round = models.IntegerField(default=1)
@@ -86,7 +87,7 @@ class Decision(models.Model):
     verb = models.CharField(max_length=20)
     reason = models.TextField(blank=True, default="")
     comment = models.TextField(blank=True, default="")
-    edits = models.JSONField(null=True)
+    edits = PayloadField(null=True)
     """What the person changed, as given; for an answer, the answer."""
     shown_hash = models.CharField(max_length=64)
     """Hash of the arguments the person was shown."""

@@ -36,6 +36,7 @@ from apps.blueprints.ports import describe_call
 from apps.ledger import live
 from apps.ledger.core.states import EffectState
 from apps.ledger.models import Effect
+from apps.runs.payloads import keep
 from apps.runs.services import locked_run
 from apps.runs.transact import RunTransaction
 from apps.workspaces.access import Principal
@@ -155,7 +156,8 @@ def _approve(tx: RunTransaction, request: ApprovalRequest, answer: _Answer, peop
         )
         _audit(request, answer, edited=changed)
         return
-    _save(request, state=RequestState.APPROVED, decided_at=now(), final=final)
+    kept = keep(request.workspace_id, request.run_id, final)
+    _save(request, state=RequestState.APPROVED, decided_at=now(), final=kept)
     _said_so(tx, request, answer, edited=changed)
     labels = sorted({label for name in final for label in request.labels.get(name, ())})
     _resume(tx, request, answer, final, labels)
@@ -224,7 +226,7 @@ def _revise(request: ApprovalRequest, final: dict[str, Any], changed: list[str],
     """A new revision: what others approved before is void, and an intended effect takes the new arguments."""
     replaced = request.action_hash
     request.revision += 1
-    request.final = storable(final)
+    request.final = keep(request.workspace_id, request.run_id, final)
     request.action_hash = action_hash(request.tool, request.final)
     if request.tool:
         document, _ = selectors.node_of(request)
@@ -232,11 +234,12 @@ def _revise(request: ApprovalRequest, final: dict[str, Any], changed: list[str],
         request.effect_summary = said or request.effect_summary
     edited = {name: [f"user:{by.user.id}"] for name in changed if name in final}
     request.labels = {name: kept for name, kept in request.labels.items() if name in final} | edited
-    _intended(request, replaced).update(fingerprint=request.action_hash, arguments=request.final)
+    intended = keep(request.workspace_id, request.run_id, final, outlives=True)
+    _intended(request, replaced).update(fingerprint=request.action_hash, arguments=intended)
     _save(
         request,
         revision=request.revision,
-        final=request.final,
+        final=keep(request.workspace_id, request.run_id, final),
         action_hash=request.action_hash,
         labels=request.labels,
         effect_summary=request.effect_summary,
@@ -435,7 +438,7 @@ def _record(request: ApprovalRequest, answer: _Answer, shown_hash: str) -> Decis
         verb=answer.verb,
         reason=answer.reason,
         comment=answer.comment,
-        edits=answer.edits,
+        edits=None if answer.edits is None else keep(request.workspace_id, request.run_id, answer.edits),
         shown_hash=shown_hash,
         final_hash=request.action_hash,
         revision=request.revision,

@@ -9,12 +9,9 @@ from typing import Any
 from django.db.models import Max, QuerySet
 
 from apps.blueprints.core.document import Document
-from apps.blueprints.core.parse import parse
 from apps.blueprints.core.problems import Problem
 from apps.blueprints.core.suggest import nearest
-from apps.blueprints.core.tools import ToolSpec
-from apps.blueprints.core.validate import tools_of as declared_tools
-from apps.blueprints.core.validate import validate
+from apps.blueprints.core.tools import ToolSpec, declared_tools
 from apps.blueprints.errors import BlueprintNotFound, VersionNotFound
 from apps.blueprints.models import Blueprint, GalleryItem, Version
 from apps.blueprints.ports import builtin_tools
@@ -114,6 +111,10 @@ def tools_of(document: Document) -> dict[str, ToolSpec]:
 
 def problems_of(version: Version | GalleryItem) -> list[Problem]:
     """What is still to be said about a stored blueprint: warnings, and what publishing would ask for."""
+    # A worker never asks; YAML and the rules are half of what there is to load of this room.
+    from apps.blueprints.core.parse import parse
+    from apps.blueprints.core.validate import validate
+
     return validate(parse(version.source), builtin_tools()).problems
 
 

@@ -2,6 +2,8 @@
 
 A blueprint's row is locked while a version is added, so that numbers never collide; what is refused stores
 nothing.
+
+YAML and the rules are loaded where they are used: a worker, which looks versions up here, never checks one.
 """
 
 from __future__ import annotations
@@ -10,17 +12,14 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Max
 
 from apps.blueprints.core import canonical
-from apps.blueprints.core.contract_import import import_contract, is_contract
 from apps.blueprints.core.document import Document
-from apps.blueprints.core.parse import parse
 from apps.blueprints.core.problems import Problem
-from apps.blueprints.core.validate import Validation, validate
 from apps.blueprints.errors import (
     BlueprintArchived,
     BlueprintInvalid,
@@ -38,6 +37,9 @@ from apps.workspaces.services import audit
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
 
+if TYPE_CHECKING:
+    from apps.blueprints.core.validate import Validation
+
 log = logger(__name__)
 FILE_NAMES = ("blueprint.yaml", "blueprint.yml", "blueprint.json")
 _REFERENCE = re.compile(r"^(?P<name>[^@]+)(?:@(?P<number>[0-9]{1,9}))?$")
@@ -52,6 +54,10 @@ def check_source(text: str, *, publishing: bool = False) -> Validation:
     A stand-alone `workflow_contract` is checked as the skeleton it would become; the import's own problems
     come first, with the lines of the contract.
     """
+    from apps.blueprints.core.contract_import import import_contract, is_contract
+    from apps.blueprints.core.parse import parse
+    from apps.blueprints.core.validate import Validation, validate
+
     parsed = parse(text)
     if not is_contract(parsed):
         return validate(parsed, builtin_tools(), publishing=publishing)
@@ -66,6 +72,8 @@ def check_source(text: str, *, publishing: bool = False) -> Validation:
 
 def contract_skeleton(text: str) -> tuple[str, list[Problem]]:
     """The blueprint text a stand-alone contract becomes, with the tools of this runtime. Stores nothing."""
+    from apps.blueprints.core.contract_import import import_contract
+
     return import_contract(text, builtin_tools())
 
 
@@ -81,6 +89,9 @@ def import_blueprint(principal: Principal, text: str, *, publish: bool = True, n
     Raises BlueprintInvalid with every problem, NameTaken never, BlueprintArchived.
     """
     principal.require(Permission.EDIT)
+    from apps.blueprints.core.contract_import import import_contract, is_contract
+    from apps.blueprints.core.parse import parse
+
     if is_contract(parse(text)):
         skeleton, problems = import_contract(text, builtin_tools())
         if not skeleton or any(p.level == "error" for p in problems):
@@ -157,8 +168,15 @@ def restore(principal: Principal, name: str) -> Blueprint:
     return blueprint
 
 
+def _validated(text: str, *, publishing: bool) -> Validation:
+    from apps.blueprints.core.parse import parse
+    from apps.blueprints.core.validate import validate
+
+    return validate(parse(text), builtin_tools(), publishing=publishing)
+
+
 def _checked(text: str, *, publishing: bool) -> Document:
-    found = validate(parse(text), builtin_tools(), publishing=publishing)
+    found = _validated(text, publishing=publishing)
     if not found.valid or found.document is None:
         raise BlueprintInvalid(found.problems)
     return found.document
@@ -329,7 +347,7 @@ def sync_gallery(directory: str | Path) -> list[str]:
 
 def _read_folder(folder: Path, source: Path, position: int) -> GalleryItem | None:
     text = source.read_text(encoding="utf-8")
-    checked = validate(parse(text), builtin_tools(), publishing=True)
+    checked = _validated(text, publishing=True)
     if not checked.valid or checked.document is None:
         for problem in checked.errors:
             log.error(

@@ -2,8 +2,8 @@
 
 A page reads what follows its last `seq` when a hint comes, and once a second after one was missed, so a hint
 is only about speed. Hints go out after commit and are coalesced per run, never inside a transaction. In the
-web process they enter its own event loop; a worker process sends them through the channel layer (Redis) from
-one background thread.
+web process they enter its own event loop. To other processes they go from one background thread: through the
+channel layer (Redis, CHANNEL_URL), or without one through PostgreSQL (`notices`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 from channels.layers import get_channel_layer
 
+from apps.ledger.notices import Listener, Sender
 from mirrorneuron.base.logs import logger
 from mirrorneuron.config import config
 
@@ -40,9 +42,27 @@ def inbox_group(workspace_id: UUID) -> str:
 
 def serve_from(loop: asyncio.AbstractEventLoop) -> None:
     """Tell hints which loop the pages of this process live on."""
-    global _server_loop
+    global _server_loop, _listener
     _server_loop = loop
+    if _by_database() and _listener is None:
+        _listener = Listener(_tell, layer_failed)
+        _listener.start()
     logging.getLogger("channels_redis.pubsub").addFilter(_brief)
+
+
+_listener: Listener | None = None
+
+
+def _by_database() -> bool:
+    """Whether other processes are told through PostgreSQL."""
+    return not config().is_sqlite and not config().channel_url
+
+
+def reach_pages() -> bool:
+    """Whether the hints of all processes reach the pages of this one; else pages look by themselves."""
+    if _by_database():
+        return _listener is not None and _listener.is_sound
+    return bool(config().channel_url) or config().embedded
 
 
 _complained_at = -COMPLAINS_SECONDS
@@ -68,6 +88,12 @@ def _brief(record: logging.LogRecord) -> bool:
 
 def announce(*groups: str) -> None:
     """Hint every page that follows one of these groups. Never raises, never blocks."""
+    if _by_database():
+        _sender.send(groups)
+    _tell(groups)
+
+
+def _tell(groups: Iterable[str]) -> None:
     loop = _server_loop or _background_loop()
     if loop is None or loop.is_closed():
         return
@@ -83,6 +109,7 @@ def announce(*groups: str) -> None:
             _pending.difference_update(fresh)
 
 
+_sender = Sender(layer_failed)
 _tasks: set[asyncio.Task[None]] = set()
 
 

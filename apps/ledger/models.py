@@ -9,28 +9,33 @@ from django.db import models
 from django.db.models import Q
 
 from apps.ledger.core.states import EffectState
+from apps.ledger.fields import PayloadField
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.ids import uuid7
 
 
-class Entry(models.Model):
-    """One line of a run's history. `(run_id, seq)` is gapless; nothing is ever rewritten."""
+class EntryBatch(models.Model):
+    """All entries of one transaction on a run, in one row: what a commit costs is counted in rows.
 
-    id = models.BigAutoField(primary_key=True)
-    workspace = models.ForeignKey(
-        "workspaces.Workspace", on_delete=models.CASCADE, related_name="+", db_index=False
-    )
+    `(run_id, seq)` is the number of the last of them; batches tile a run's numbers from 1 on without gap or
+    overlap, and nothing is ever rewritten. Read them as entries, through `apps.ledger.selectors`.
+    """
+
+    pk = models.CompositePrimaryKey("run_id", "seq")
     run_id = models.UUIDField()
     seq = models.IntegerField()
+    # The database does not check it: each check locks the workspace's row, in every transaction of every run.
+    workspace = models.ForeignKey(
+        "workspaces.Workspace",
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+    )
     at = models.DateTimeField()
-    kind = models.CharField(max_length=40)
-    """Past tense, `step.succeeded`; the list is in SPEC section 3."""
-    step_path = models.TextField(blank=True, default="")
-    attempt = models.IntegerField(null=True)
-    data = models.JSONField(default=dict)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["run_id", "seq"], name="entry_seq_unique")]
+    lines = models.TextField()
+    """JSON without spaces: [[kind, step path or "", attempt or null, data], …], see `core.lines`. Text, since
+    nothing asks the database to look inside, and jsonb is larger and dearer to write."""
 
 
 class Effect(models.Model):
@@ -54,8 +59,8 @@ class Effect(models.Model):
     state = models.CharField(max_length=12, default=EffectState.INTENT)
     fence = models.BigIntegerField(default=0)
     """Fence of the attempt that put it in flight."""
-    arguments = models.JSONField()
-    result = models.JSONField(null=True)
+    arguments = PayloadField()
+    result = PayloadField(null=True)
     error = models.JSONField(null=True)
     business_key = models.CharField(max_length=200, blank=True, default="")
     simulated = models.BooleanField(default=False)
@@ -71,6 +76,8 @@ class Effect(models.Model):
     call_deadline_at = models.DateTimeField(null=True)
     key_expires_at = models.DateTimeField(null=True)
     committed_at = models.DateTimeField(null=True)
+    inherited_from = models.UUIDField(null=True)
+    """The effect of another run that a fork has taken over as a result; this row itself was never sent."""
     resolution = models.JSONField(null=True)
     """{outcome, by, reason, reference, at} once a doubt was resolved."""
 
@@ -97,4 +104,39 @@ class Evidence(models.Model):
     source = models.CharField(max_length=12)
     """worker | probe | person | webhook"""
     fence = models.BigIntegerField(null=True)
-    body = models.JSONField()
+    body = PayloadField()
+
+
+class Payload(models.Model):
+    """One large value of a workspace, by the hash of its content; see `apps.ledger.payloads`."""
+
+    pk = models.CompositePrimaryKey("hash", "workspace_id")
+    hash = models.CharField(max_length=64)
+    workspace_id = models.UUIDField()
+    type = models.CharField(max_length=4)
+    """text: the string itself; json: the JSON of an object or list, which may hold references."""
+    size = models.BigIntegerField()
+    """Bytes of the text as it is read."""
+    encoding = models.CharField(max_length=8, blank=True, default="")
+    """zlib, or empty for the plain UTF-8 text."""
+    data = models.BinaryField()
+    created_at = models.DateTimeField(default=now)
+    used_at = models.DateTimeField(default=now)
+    """When a run last began to use it, to within an hour."""
+
+    class Meta:
+        indexes = [models.Index(fields=["used_at"], name="payload_by_use")]
+
+
+class PayloadUse(models.Model):
+    """A run uses a payload. Written before anything of the run refers to it, deleted with the run."""
+
+    pk = models.CompositePrimaryKey("run_id", "hash", "outlives")
+    run_id = models.UUIDField()
+    hash = models.CharField(max_length=64)
+    outlives = models.BooleanField(default=False)
+    """An effect uses it, and the effect ledger outlives the run."""
+    workspace_id = models.UUIDField()
+
+    class Meta:
+        indexes = [models.Index(fields=["hash", "workspace_id"], name="payload_use_by_hash")]

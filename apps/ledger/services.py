@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from apps.ledger.models import Effect, Entry, Evidence
-from mirrorneuron.base.safejson import storable
+from django.db import transaction
 
+from apps.ledger.core.lines import Line, packed
+from apps.ledger.models import Effect, EntryBatch, Evidence
+from apps.ledger.payloads import keep
 
-@dataclass(frozen=True)
-class Line:
-    """One entry before it has its number."""
-
-    kind: str
-    step_path: str
-    attempt: int | None
-    data: dict[str, Any]
+__all__ = ["Line", "add_evidence", "append"]
 
 
 def append(*, workspace_id: UUID, run_id: UUID, first_seq: int, at: datetime, lines: Sequence[Line]) -> None:
     """Append lines as entries `first_seq`, `first_seq + 1`, …; the caller holds the run's row."""
-    Entry.objects.bulk_create(
-        Entry(
-            workspace_id=workspace_id,
+    if lines:
+        EntryBatch.objects.create(
             run_id=run_id,
-            seq=first_seq + offset,
+            seq=first_seq + len(lines) - 1,
+            workspace_id=workspace_id,
             at=at,
-            kind=line.kind,
-            step_path=line.step_path,
-            attempt=line.attempt,
-            data=storable(line.data),
+            lines=packed(lines),
         )
-        for offset, line in enumerate(lines)
-    )
 
 
 def add_evidence(effect: Effect, source: str, body: dict[str, Any], fence: int | None = None) -> Evidence:
     """Record what somebody learned about an effect; always allowed, also to a worker that lost its step."""
-    return Evidence.objects.create(effect=effect, source=source, body=storable(body), fence=fence)
+    with transaction.atomic():
+        kept = keep(effect.workspace_id, effect.run_id, body, outlives=True)
+        return Evidence.objects.create(effect=effect, source=source, body=kept, fence=fence)

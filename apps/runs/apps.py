@@ -7,6 +7,8 @@ class RunsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from apps.runs import handlers
+        from apps.runs import handlers, sensor, subflows
 
         handlers.register()
+        sensor.register()
+        subflows.register()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
-from apps.runs.claims import Claim
+from apps.runs.claim import Claim
 
 _claims: dict[tuple[UUID, str, int], Claim] = {}
 
@@ -27,11 +27,20 @@ def at_work(claim: Claim) -> Iterator[None]:
         _claims.pop(key, None)
 
 
+def is_at_work(claim: Claim) -> bool:
+    return works_on(claim.run.id, claim.path, claim.fence)
+
+
 def works_on(run_id: UUID, path: str, fence: int) -> bool:
     return (run_id, path, fence) in _claims
 
 
+def claims() -> list[Claim]:
+    """What this process works on just now."""
+    return list(_claims.values())
+
+
 def late(at: datetime) -> int:
     """How many of our steps are past their deadline and still hold a slot."""
-    deadlines = [claim.step.deadline_at for claim in list(_claims.values())]
+    deadlines = [claim.step.deadline_at for claim in claims()]
     return sum(deadline is not None and deadline < at for deadline in deadlines)

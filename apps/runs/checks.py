@@ -9,7 +9,7 @@ from apps.runs.errors import StepError
 from apps.runs.names import Names
 
 
-def run_check(kind: str, args: dict[str, Any], names: Names, **extra: Any) -> CheckResult:
+def run_check(kind: str, args: dict[str, Any], names: Names, scope: str = "", **extra: Any) -> CheckResult:
     """expression: {that: CEL}. schema: {value, schema}. grounded: {claim, sources}.
 
     Raises StepError (permanent) when an argument is missing or cannot be evaluated.
@@ -17,15 +17,15 @@ def run_check(kind: str, args: dict[str, Any], names: Names, **extra: Any) -> Ch
     match kind:
         case "expression":
             that = _need(kind, args, "that")
-            passed = bool(names.evaluate(that, **extra))
+            passed = bool(names.evaluate(that, scope, **extra))
             return CheckResult(passed=passed, score=float(passed), detail=that)
         case "schema":
             return check_schema(
-                names.render(_need(kind, args, "value"), **extra), _need(kind, args, "schema")
+                names.render(_need(kind, args, "value"), scope, **extra), _need(kind, args, "schema")
             )
         case "grounded":
-            claim = names.render(_need(kind, args, "claim"), **extra)
-            sources = names.render(_need(kind, args, "sources"), **extra)
+            claim = names.render(_need(kind, args, "claim"), scope, **extra)
+            sources = names.render(_need(kind, args, "sources"), scope, **extra)
             return grounded(
                 claim if isinstance(claim, str) else str(claim or ""),
                 sources if isinstance(sources, list) else [sources],

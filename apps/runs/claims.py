@@ -1,27 +1,29 @@
 """Claiming: turning a ready step into this worker's own, in one conditional update.
 
-Candidates are chosen without locks; then the run's row is locked (skipping one that another worker holds) and
-the claim is decided again under it.
+Candidates are chosen without locks. The claim is decided on the run as it is read then, and stored only if
+nobody changed the run meanwhile. A step that only computes is worked at once, in the very commit that would
+have claimed it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import timedelta
+from enum import Enum
 from uuid import UUID
 
 from django.db import Error as DatabaseTrouble
-from django.db.models import QuerySet
 
-from apps.blueprints.core.document import Node
+from apps.runs import queueing, slots
+from apps.runs.candidates import Candidates, ready_steps
+from apps.runs.claim import Claim, claim_in
 from apps.runs.core.limits import LIMITS
-from apps.runs.core.state import RunState, StepState
-from apps.runs.core.states import RUN_ENDED, StepStatus
+from apps.runs.core.states import StepStatus
 from apps.runs.errors import RunNotFound, StaleStep
-from apps.runs.models import Run, Step
-from apps.runs.names import Names
-from apps.runs.transact import RunBusy, RunTransaction, locked_run
+from apps.runs.inline import is_pure, work_inline
+from apps.runs.models import Run
+from apps.runs.transact import OpenedLate, RunTransaction, SeqMoved, open_transaction, state_of
 from mirrorneuron.base import crash
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
@@ -29,102 +31,110 @@ from mirrorneuron.base.logs import logger
 log = logger(__name__)
 
 
-@dataclass
-class Claim:
-    """A step that is ours, with all we know of its run, so that finishing it needs no reading."""
-
-    run: Run
-    state: RunState
-    step: StepState
-    names: Names
-    fence: int
-    resumed: bool
-    """The step has a past (an earlier attempt, or it waited), so its journal must be read."""
-
-    @property
-    def path(self) -> str:
-        return self.step.path
-
-    @property
-    def node(self) -> Node:
-        return self.names.plan.nodes[self.step.node_id]
-
-
-def timeout_of(node: Node) -> float:
-    return node.timeout or LIMITS.step_timeout_seconds
-
-
 def claim_next(
-    worker: UUID, queues: Sequence[str], *, alone: bool, lossy_first: bool = False
+    worker: UUID,
+    queues: Sequence[str],
+    *,
+    alone: bool,
+    lossy_first: bool = False,
+    candidates: Candidates | None = None,
 ) -> Claim | None:
-    """Claim the most urgent ready step, or None.
+    """Claim the ready step that is next, having worked those before it that only compute; None if none is.
+
+    See `claim_or_compute`.
+    """
+    candidates = candidates or Candidates(queues)
+    while True:
+        claim = claim_or_compute(worker, queues, candidates, alone=alone, lossy_first=lossy_first)
+        if claim is not Missed.DONE:
+            return claim if isinstance(claim, Claim) else None
+
+
+def claim_or_compute(
+    worker: UUID, queues: Sequence[str], candidates: Candidates, *, alone: bool, lossy_first: bool = False
+) -> Claim | Missed | None:
+    """Claim the ready step that is next, or work what only computes and stood before it (`Missed.DONE`).
 
     alone: nothing else runs in this process; only then may a step that has killed a worker be claimed, so
     that the next death is certainly its own (ENGINE rule 14). lossy_first: this process was emptied for one.
+    candidates: the process's own, shared by its slots. None when nothing is to be had.
     """
     crash.reach("before_claim")
-    passed_over: set[UUID] = set()
-    for _ in range(LIMITS.claim_rounds):
-        candidates = _candidates(queues).exclude(run_id__in=passed_over)
-        if not alone:
-            candidates = candidates.filter(losses=0)
-        elif lossy_first:
-            candidates = candidates.order_by("-losses", "ready_at", "id")
-        found = list(candidates.values_list("run_id", "path")[: LIMITS.claim_candidates])
-        for run_id, path in found:
-            if run_id in passed_over:
-                continue
-            claim = _try(run_id, path, worker)
-            if claim is not None:
+    with closing(candidates.offers(alone=alone, lossy_first=lossy_first)) as offers:
+        for candidate in offers:
+            with candidates.holding(candidate.workspace_id):
+                missed = _try(candidate.run_id, candidate.path, worker, queues)
+            if isinstance(missed, Claim):
                 crash.reach("after_claim")
-                return claim
-            # Its run is busy, or has changed: there may be work behind it.
-            passed_over.add(run_id)
-        if len(found) < LIMITS.claim_candidates:
-            return None
+                return missed
+            if missed is Missed.STEP:
+                candidates.keep_run(candidate)
+            elif missed is Missed.DONE:
+                return missed
     return None
 
 
-def _candidates(queues: Sequence[str]) -> QuerySet[Step]:
-    return (
-        Step.objects.filter(status=StepStatus.READY, queue__in=queues, run__pause_requested=False)
-        .exclude(run__status__in=RUN_ENDED)
-        .order_by("priority", "ready_at", "id")
-    )
+class Missed(Enum):
+    """Why a candidate did not become a claim."""
+
+    RUN = "its run has changed; somebody else was faster"
+    STEP = "the step had to wait for its slot; others of its run need not"
+    DONE = "it only computed, and is done together with all that could follow at once"
 
 
-def _try(run_id: UUID, path: str, worker: UUID) -> Claim | None:
+def _try(run_id: UUID, path: str, worker: UUID, queues: Sequence[str]) -> Claim | Missed:
     try:
-        with locked_run(run_id, skip_locked=True) as tx:
-            return claim_in(tx, path, worker) if tx.transition.may_claim(path) else None
-    except (RunBusy, StaleStep, RunNotFound):
-        return None
+        run = Run.objects.get(id=run_id)
+        with OpenedLate() as opening:
+            tx = open_transaction(run, state_of(run, path), is_locked=False, opening=opening)
+            step = tx.state.find(path)
+            if step is None or not tx.transition.may_claim(path):
+                return Missed.RUN
+            claim, missed = None, Missed.DONE
+            if not queueing.may_begin(tx):
+                missed = Missed.RUN
+            elif is_pure(tx, step):
+                work_inline(tx, worker, queues, first=path)
+                following = next_in_chain(tx, queues)
+                if following is not None:
+                    claim = claim_in(tx, following, worker)
+            elif slots.take(tx, path):
+                claim = claim_in(tx, path, worker)
+            else:
+                missed = Missed.STEP
+            tx.write()
+            tx.after_commit()
+        if claim is None:
+            return missed
+        claim.step = tx.state.steps[claim.path]
+        return claim
+    except (SeqMoved, StaleStep, RunNotFound, Run.DoesNotExist):
+        return Missed.RUN
     except DatabaseTrouble:
         raise
     except Exception:
         # One run that cannot even be read must not stand before all others.
         log.exception("claim.failed", run=str(run_id), step=path)
-        return None
+        return Missed.RUN
 
 
 def needs_empty_process(queues: Sequence[str]) -> bool:
     """Whether a step that has killed a worker has waited so long that a process empties itself for it."""
     since = now() - timedelta(seconds=LIMITS.lossy_patience_seconds)
-    return _candidates(queues).filter(losses__gt=0, ready_at__lt=since).exists()
-
-
-def claim_in(tx: RunTransaction, path: str, worker: UUID) -> Claim:
-    """Claim a step inside an open transaction that has found it claimable."""
-    resumed = tx.step(path).attempt > 0
-    step = tx.transition.claim(path, worker, timeout_of(tx.plan.nodes[tx.step(path).node_id]))
-    return Claim(run=tx.run, state=tx.state, step=step, names=tx.names, fence=step.fence, resumed=resumed)
+    return ready_steps(queues).filter(losses__gt=0, ready_at__lt=since).exists()
 
 
 def next_in_chain(tx: RunTransaction, queues: Sequence[str]) -> str | None:
-    """The first step this decision made ready that its worker may go on with."""
-    for path in tx.transition.updates:
+    """The step its worker may go on with: what this decision made ready first, then what was ready before.
+
+    Never one with a concurrency key: its slot is taken by a transaction that lets none go (`slots.py`).
+    """
+    t = tx.transition
+    for path in (*t.updates, *(p for p in tx.state.steps if p not in t.updates)):
         step = tx.state.steps[path]
-        queue = tx.plan.nodes[step.node_id].queue or "default"
-        if queue in queues and not step.losses and tx.transition.may_claim(path):
+        if step.status is not StepStatus.READY or step.losses:
+            continue
+        node = t.node_of(step)
+        if (node.queue or "default") in queues and node.concurrency is None and t.may_claim(path):
             return path
     return None

@@ -7,28 +7,43 @@ compares the fence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
 from apps.blueprints.core import expressions
+from apps.governance import flow
+from apps.governance.flow import Outgoing, Reply, Ticket
 from apps.ledger.core.states import EffectState
-from apps.ledger.models import Effect, Entry
-from apps.runs.claims import Claim
+from apps.ledger.models import Effect
+from apps.ledger.selectors import has_batch
+from apps.runs.admission import admit
+from apps.runs.checks import run_check
+from apps.runs.claim import Claim, timeout_of
+from apps.runs.core.checks import CheckResult
+from apps.runs.core.plan import UNDO, container_of, enclosing, pass_path, pass_scope
 from apps.runs.core.states import StepStatus
 from apps.runs.core.transition import NewEntry
 from apps.runs.errors import StaleStep, StepError
-from apps.runs.models import Call
-from apps.runs.ports import CallRecord, EffectCall
-from apps.runs.transact import RunTransaction, SeqMoved, lock_run, open_transaction, state_of
+from apps.runs.models import Call, Step
+from apps.runs.names import OF_PASS
+from apps.runs.payloads import packed_value, whole, write
+from apps.runs.ports import CallRecord, EffectCall, Undone
+from apps.runs.transact import OpenedLate, RunTransaction, SeqMoved, lock_run, open_transaction, state_of
+from apps.runs.undo import undone
 from apps.workspaces.selectors import file_bytes
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.errors import NotFound
+from mirrorneuron.base.packed import Leaf
 from mirrorneuron.base.safejson import storable
+
+PROGRESS_SHARE = 0.25
+"""Progress is written down when it moves the deadline by this share of what the node allows, not always."""
 
 
 class StepContext:
@@ -39,10 +54,14 @@ class StepContext:
         self.run_id: UUID = claim.run.id
         self.workspace_id: UUID = claim.run.workspace_id
         self.path = claim.path
+        root_path = claim.run.root_path
+        self.full_path = f"{root_path}/{claim.path}" if root_path else claim.path
+        """Seen from the outermost run; what effect keys are made of."""
         self.node = claim.node
         self.document = claim.names.plan.document
         self.attempt = claim.step.attempt
         self.round = claim.step.round
+        self.scope = claim.step.scope
         self.simulate = claim.run.simulate
         self.memo = claim.step.memo
         self.started_by = claim.run.started_by_id
@@ -54,6 +73,8 @@ class StepContext:
         self._writes: list[Callable[[], Any]] = []
         """Writes to rows below this room (effects) that belong to the next transaction."""
         self.touched_effects = claim.resumed
+        self.has_called = False
+        """Something has left in this attempt."""
         self._unsure: tuple[Held, RunTransaction] | None = None
         """The last transaction, as long as its commit was not answered."""
         self.late_results: list[tuple[Effect, dict[str, Any]]] = []
@@ -62,13 +83,21 @@ class StepContext:
     # --- expressions --------------------------------------------------------------------------------------
 
     def names(self) -> dict[str, Any]:
-        return self.claim.names.everything(round=self.round)
+        return self.claim.names.everything(self.scope, **self._round())
 
     def render(self, template: Any, **extra: Any) -> Any:
-        return self.claim.names.render(template, round=self.round, **extra)
+        return self.claim.names.render(template, self.scope, **self._round(), **extra)
 
     def evaluate(self, expression: str, **extra: Any) -> Any:
-        return self.claim.names.evaluate(expression, round=self.round, **extra)
+        return self.claim.names.evaluate(expression, self.scope, **self._round(), **extra)
+
+    def _round(self) -> dict[str, int]:
+        """`round` is the step's own; in a loop's body the loop's, unless a back edge repeats the step."""
+        return {"round": self.round} if self.round > 1 or not self.scope else {}
+
+    def check(self, kind: str, args: dict[str, Any], **extra: Any) -> CheckResult:
+        """Run one check with its arguments rendered where this step stands."""
+        return run_check(kind, args, self.claim.names, self.scope, **self._round(), **extra)
 
     def labels_of(self, template: Any) -> list[str]:
         labels: set[str] = set()
@@ -77,14 +106,42 @@ class StepContext:
             if root == "inputs":
                 labels.add("user")
             elif root == "steps" and rest:
-                step = self.claim.state.latest_ended(rest.partition(".")[0])
-                labels.update(step.labels if step else ())
+                labels.update(self._labels_of_step(rest.partition(".")[0]))
+            elif root in OF_PASS and self.scope:
+                labels.update(self._labels_of_pass())
             elif root in ("steps", "effects"):
                 # Which of them is only known when it is evaluated (`steps[inputs.which]`): all of them count.
                 labels.add("user")
                 for step in self.claim.state.steps.values():
                     labels.update(step.labels)
         return sorted(labels)
+
+    def _labels_of_step(self, node: str) -> Iterable[str]:
+        for scope in enclosing(self.scope):
+            if node in self.claim.names.plan.for_scope(scope).nodes:
+                step = self.claim.state.latest_ended(node, scope)
+                return step.labels if step else ()
+        return ()
+
+    def _labels_of_pass(self) -> Iterable[str]:
+        """Items and earlier rounds come from what their container was given, and from the body itself."""
+        for scope in enclosing(self.scope)[:-1]:
+            for path in (container_of(scope), pass_path(scope)):
+                step = self.claim.state.find(path)
+                yield from step.labels if step else ()
+
+    def passes(self) -> tuple[dict[int, Any], dict[int, Any]]:
+        """Outputs of a map's items that succeeded, and errors of those that failed, by index."""
+        rows = Step.objects.filter(
+            run_id=self.run_id, node_id=self.node.id, kind="item", scope__startswith=f"{self.path}["
+        ).values_list("scope", "round", "status", "output", "error")
+        found = [row for row in rows if row[0] == pass_scope(self.path, row[1])]
+        done = [(index, output) for _, index, status, output, _ in found if status == StepStatus.SUCCEEDED]
+        outputs = dict(
+            zip([index for index, _ in done], whole([o for _, o in done], self.run_id), strict=True)
+        )
+        errors = {index: error for _, index, status, _, error in found if status == StepStatus.FAILED}
+        return outputs, errors
 
     # --- what is shown and counted ------------------------------------------------------------------------
 
@@ -109,6 +166,7 @@ class StepContext:
             self.recorded(call.kind, call.turn, call.ordinal)
         assert self._recorded is not None
         self._recorded[call.kind, call.turn, call.ordinal] = call
+        self.progress()
         self._calls.append(call)
 
     def flush(self) -> None:
@@ -116,12 +174,25 @@ class StepContext:
             with self.owned():
                 pass
 
+    # --- leaving ------------------------------------------------------------------------------------------
+
+    def admit(self, call: Outgoing, turn: int, ordinal: int = 0) -> Ticket:
+        return admit(self, call, turn, ordinal)
+
+    def called(
+        self, ticket: Ticket, reply: Reply, *, retry_after: float | None = None, error: str = ""
+    ) -> None:
+        flow.report(ticket, reply, retry_after=retry_after, error=error)
+
     # --- effects ------------------------------------------------------------------------------------------
 
     def effect(self, call: EffectCall) -> Any:
         from apps.runs.effects import perform
 
         return perform(self, call)
+
+    def undoes(self) -> Undone:
+        return undone(self.run_id, self.path.removesuffix(UNDO))
 
     # --- files and time -----------------------------------------------------------------------------------
 
@@ -132,9 +203,32 @@ class StepContext:
             raise StepError(exc.message, code="file_not_found", permanent=True) from exc
 
     def seconds_left(self) -> float:
-        deadline = self.claim.step.deadline_at
-        assert deadline is not None
-        return (deadline - now()).total_seconds()
+        return (self._ends_at() - now()).total_seconds()
+
+    def _ends_at(self) -> datetime:
+        """The end of this attempt, however much progress it makes."""
+        step = self.claim.step
+        assert step.deadline_at is not None
+        if self.node.progress is None or step.started_at is None:
+            return step.deadline_at
+        whole = step.started_at + timedelta(seconds=timeout_of(self.node))
+        return min(whole, step.expires_at) if step.expires_at else whole
+
+    def progress(self, note: str = "", *, at_least: float = 0.0) -> None:
+        if self.node.progress is None:
+            return
+        step, at, seconds = self.claim.step, now(), self.node.progress
+        assert step.deadline_at is not None
+        until = min(at + timedelta(seconds=max(seconds, at_least)), self._ends_at())
+        if (until - step.deadline_at).total_seconds() < seconds * PROGRESS_SHARE:
+            return
+        # No decision and no entry of its own: only the reaper looks at it. The fence says whose it is.
+        rows = Step.objects.filter(id=step.id, status=StepStatus.RUNNING, fence=self.claim.fence)
+        if rows.update(deadline_at=until) != 1:
+            raise StaleStep(f'Step "{self.path}" of run {self.run_id} is no longer this attempt\'s.')
+        step.deadline_at = until
+        if note:
+            self.entry("step.progressed", {"note": note[:200]})
 
     # --- for the engine's own modules ---------------------------------------------------------------------
 
@@ -153,14 +247,15 @@ class StepContext:
         with transaction.atomic():
             run = lock_run(self.run_id)
             # Our state is the run's as long as nobody raised `seq` since.
-            state = self.claim.state.copy() if run.seq == self.claim.state.seq else state_of(run)
+            is_ours = run.seq == self.claim.state.seq
+            state = self.claim.state.copy() if is_ours else state_of(run, self.path)
             tx = open_transaction(run, state, self.claim.names)
             self._check_owned(tx)
             self._write(held, tx)
             yield tx
+            self._unsure = held, tx
             tx.write()
             tx.after_commit()
-            self._unsure = held, tx
         self._wrote(held, tx)
 
     def finish(self, apply: Callable[[RunTransaction], None]) -> RunTransaction:
@@ -174,35 +269,43 @@ class StepContext:
             return lost
         held = self._held()
         try:
-            with transaction.atomic():
+            with OpenedLate() as opening:
+                state = self.claim.state.copy()
                 tx = open_transaction(
-                    self.claim.run, self.claim.state.copy(), self.claim.names, is_locked=False
+                    self.claim.run, state, self.claim.names, is_locked=False, opening=opening
                 )
                 self._check_owned(tx)
                 self._write(held, tx)
                 apply(tx)
+                self._unsure = held, tx
                 tx.write()
                 tx.after_commit()
-                self._unsure = held, tx
         except SeqMoved:
+            self._unsure = None
             with self.owned() as tx:
                 apply(tx)
             return tx
         self._wrote(held, tx)
         return tx
 
+    def write_into(self, tx: RunTransaction) -> None:
+        """Put what the handler recorded into a decision that is stored by somebody else."""
+        self._write(self._held(), tx)
+
     def recall(self) -> RunTransaction | None:
         """The last transaction, if its commit happened although nobody told us; else None.
 
-        Nothing it wrote is written again. Its last entry proves it: number, time and place are its own.
+        Nothing it wrote is written again. Its entries prove it: the number of the last and their time are its
+        own.
         """
         if self._unsure is None:
             return None
         held, tx = self._unsure
-        kept = Entry.objects.filter(run_id=self.run_id, seq=tx.state.seq, at=tx.transition.now).exists()
+        kept = has_batch(self.run_id, tx.state.seq, tx.transition.now)
         self._unsure = None
         if not kept or not tx.transition.entries:
             return None
+        tx.learn_ids()
         self._wrote(held, tx)
         return tx
 
@@ -236,12 +339,16 @@ class StepContext:
             tx.rows.append(_written)  # Counts as something to store.
         if held.calls:
             tx.transition.set_cost(self.path, **_counted(step, held.calls))
-            tx.rows.append(
-                lambda: Call.objects.bulk_create([_row(c, step.id, self.attempt) for c in held.calls])
-            )
+            tx.rows.append(lambda: self._write_calls(held.calls, tx.step(self.path).id))
         tx.transition.entries.extend(held.entries)
         if held.fields:
             tx.transition.change(self.path, **held.fields)
+
+    def _write_calls(self, calls: list[CallRecord], step_id: int) -> None:
+        leaves: list[Leaf] = []
+        rows = [_row(call, step_id, self.attempt, leaves) for call in calls]
+        write(self.workspace_id, self.run_id, leaves)
+        Call.objects.bulk_create(rows)
 
     def _wrote(self, held: Held, tx: RunTransaction) -> None:
         self._unsure = None
@@ -287,7 +394,7 @@ def _counted(step: Any, calls: list[CallRecord]) -> dict[str, Any]:
     return counts
 
 
-def _row(call: CallRecord, step_id: int, attempt: int) -> Call:
+def _row(call: CallRecord, step_id: int, attempt: int, leaves: list[Leaf]) -> Call:
     return Call(
         step_id=step_id,
         turn=call.turn,
@@ -295,8 +402,8 @@ def _row(call: CallRecord, step_id: int, attempt: int) -> Call:
         kind=call.kind,
         name=call.name,
         request_hash=call.request_hash,
-        request=storable(call.request),
-        response=storable(call.response),
+        request=packed_value(call.request, leaves),
+        response=packed_value(call.response, leaves),
         error=storable(call.error),
         attempt=attempt,
         started_at=call.started_at,

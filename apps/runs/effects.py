@@ -26,10 +26,19 @@ from apps.runs.core.effect_key import action_hash, effect_key
 from apps.runs.core.limits import LIMITS
 from apps.runs.doubts import late_evidence, next_look_at, tell_late
 from apps.runs.errors import StepError, Suspended
+from apps.runs.payloads import keep
 from apps.runs.ports import Answer, Ask, EffectCall, HandBack, InDoubt, Question, desk
+from apps.runs.repeats import (
+    TOUCHED,
+    ask_again,
+    consent_to_repeat,
+    done_before,
+    was_retried_since,
+)
 from mirrorneuron.base import crash
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
+from mirrorneuron.base.packed import Packed
 from mirrorneuron.base.safejson import storable
 
 if TYPE_CHECKING:
@@ -37,8 +46,6 @@ if TYPE_CHECKING:
     from apps.runs.transact import RunTransaction
 
 log = logger(__name__)
-REPEAT_ORDINAL = 1000
-"""From this ordinal on a question asks whether an apparent duplicate is meant."""
 
 
 def perform(context: StepContext, call: EffectCall) -> Any:
@@ -81,7 +88,7 @@ def _key(context: StepContext, call: EffectCall, generation: int) -> str:
     return effect_key(
         workspace=context.workspace_id.hex,
         root_run=context.root_run_id.hex,
-        path=context.path,
+        path=context.full_path,
         turn=call.turn,
         ordinal=call.ordinal,
         generation=generation,
@@ -102,11 +109,12 @@ def _replay(context: StepContext, effect: Effect, fingerprint: str) -> Any:
 
 def _after_failure(context: StepContext, call: EffectCall, effect: Effect, fingerprint: str) -> Any:
     resolution = (effect.resolution or {}).get("outcome")
-    if resolution in ("abandon", "rejected"):
-        raise StepError(
-            f'"{effect.tool}" was {"abandoned" if resolution == "abandon" else "rejected"} by a person.',
-            code=resolution, permanent=True,
-        )  # fmt: skip
+    if resolution in ("abandon", "rejected") and consent_to_repeat(context, call, fingerprint) is None:
+        said = f'"{effect.tool}" was {"abandoned" if resolution == "abandon" else "rejected"} by a person.'
+        if was_retried_since(context, effect):
+            unknown = " Nobody knows whether it happened." if resolution == "abandon" else ""
+            raise Suspended(ask_again(call, _question(call), said + unknown))
+        raise StepError(said, code=resolution, permanent=True)
     return _send(context, call, fingerprint, intent=None, generation=effect.generation + 1, before=effect)
 
 
@@ -127,19 +135,24 @@ def _send(
     # One approval is for one happening: an earlier generation that did not happen hands its grant on.
     inherited = before.approved_by if before and before.fingerprint == fingerprint else None
     approved_by: dict[str, Any] | None = inherited
+    repeat = consent_to_repeat(context, call, fingerprint)
+    if repeat is None and not inherited and (done := done_before(context, call, fingerprint)):
+        _intend(context, call, key, generation, fingerprint, intent)
+        raise Suspended(ask_again(call, _question(call), done))
     if call.needs_grant and not inherited:
         approved_by = desk().grant(run_id=context.run_id, tool=call.tool, fingerprint=fingerprint)
         if approved_by is None:
             _intend(context, call, key, generation, fingerprint, intent)
             raise Suspended(Ask(_question(call)))
     grants = [str(approved_by["request"])] if approved_by and not inherited else []
-    repeat = _consent_to_repeat(context, call, fingerprint)
     if repeat is not None:
-        business_key = ""
+        if _holder(context, call, business_key) is not None:
+            business_key = ""
         if not inherited:
             # Used up with it, so that it can never count as a grant for something else.
             grants = list(dict.fromkeys([*grants, str(repeat["request"])]))
             approved_by = approved_by or {k: repeat[k] for k in ("request", "at")} | {"by": [repeat["by"]]}
+    call.admit()
     effect = _in_flight(context, call, key, generation, fingerprint, intent, approved_by,
                         grants=grants, business_key=business_key)  # fmt: skip
     crash.reach("after_in_flight")
@@ -156,28 +169,6 @@ def _question(call: EffectCall) -> Question:
         effect_summary=f"{call.tool} will run with these arguments.",
         ordinal=call.ordinal,
     )
-
-
-def _consent_to_repeat(context: StepContext, call: EffectCall, fingerprint: str) -> dict[str, Any] | None:
-    """The decision of a person who was shown that this very call looks like a duplicate; None if nobody was.
-
-    Raises StepError when the person said no, or approved something else than what would be sent.
-    """
-    decision: dict[str, Any] = (context.memo or {}).get("decision") or {}
-    if decision.get("tool") != call.tool or decision.get("ordinal") != REPEAT_ORDINAL + call.ordinal:
-        return None
-    if decision.get("verb") != "approve":
-        raise StepError(
-            f'{decision.get("by") or "A person"} decided that "{call.tool}" is not done again: '
-            f"{decision.get('reason') or 'it is a duplicate'}.",
-            code="rejected", permanent=True,
-        )  # fmt: skip
-    if action_hash(call.tool, decision.get("final")) != fingerprint:
-        raise StepError(
-            f'"{call.tool}" was to be done again with other arguments than those it is called with now.',
-            code="effect_conflict", permanent=True,
-        )  # fmt: skip
-    return decision
 
 
 def _intend(
@@ -205,7 +196,7 @@ def _create(context: StepContext, call: EffectCall, key: str, generation: int, f
         fingerprint=fingerprint,
         tool=call.tool,
         effect_class=call.effect_class,
-        arguments=storable(call.arguments),
+        arguments=keep(context.workspace_id, context.run_id, call.arguments, outlives=True),
         has_probe=call.probe is not None,
         simulated=context.simulate,
         created_at=now(),
@@ -221,7 +212,8 @@ def _allow_new_arguments(context: StepContext, intent: Effect, call: EffectCall,
             code="effect_conflict", permanent=True,
         )  # fmt: skip
     Effect.objects.filter(id=intent.id, state=EffectState.INTENT).update(
-        arguments=storable(call.arguments), fingerprint=fingerprint
+        arguments=keep(context.workspace_id, context.run_id, call.arguments, outlives=True),
+        fingerprint=fingerprint,
     )
 
 
@@ -242,6 +234,7 @@ def _in_flight(
     grants: approvals that this use uses up.
     """
     _ensure_lease()
+    context.progress(at_least=call.timeout_seconds + LIMITS.call_margin_seconds)
     try:
         with context.owned() as tx:
             _guard(context, tx, call)
@@ -297,7 +290,8 @@ def _guard(context: StepContext, tx: RunTransaction, call: EffectCall, *, resolv
     """Re-check, under the run's lock, everything that may have changed (ENGINE rules 13, 25, 34, 35)."""
     if tx.state.pause_requested:
         raise Suspended(HandBack())
-    if (tx.state.cancel_requested or tx.state.is_failing) and not resolving:
+    stops = tx.state.cancel_requested or tx.state.is_failing
+    if stops and not resolving and not context.claim.step.is_undo:
         raise Suspended(HandBack())
     if context.seconds_left() < call.timeout_seconds + LIMITS.call_margin_seconds:
         raise StepError(
@@ -309,35 +303,28 @@ def _guard(context: StepContext, tx: RunTransaction, call: EffectCall, *, resolv
 
 def _duplicate(context: StepContext, call: EffectCall, business_key: str) -> Exception:
     """The same business key is in flight, in doubt or committed elsewhere."""
-    other = Effect.objects.filter(
-        workspace_id=context.workspace_id, tool=call.tool, business_key=business_key[:200],
-        simulated=context.simulate,
-        state__in=[EffectState.IN_FLIGHT, EffectState.IN_DOUBT, EffectState.COMMITTED],
-    ).first()  # fmt: skip
+    other = _holder(context, call, business_key)
     if other is None:
         return StepError(f'"{call.tool}" met a conflict that is gone now.', code="effect_moved")
     Effect.objects.filter(id=other.id).update(duplicates_blocked=other.duplicates_blocked + 1)
     if call.on_duplicate == "ask":
-        question = _question(call)
-        return Suspended(
-            Ask(
-                Question(
-                    title=f"Do it again? {question.title}",
-                    proposal=call.arguments,
-                    tool=call.tool,
-                    effect_summary=(
-                        f'"{call.tool}" with business key "{business_key}" was already done in run '
-                        f"{other.run_id}. {question.effect_summary}"
-                    ),
-                    ordinal=REPEAT_ORDINAL + call.ordinal,
-                )
-            )
-        )
+        why = f'"{call.tool}" with business key "{business_key}" was already done in run {other.run_id}.'
+        return Suspended(ask_again(call, _question(call), why))
     return StepError(
         f'"{call.tool}" with business key "{business_key}" was already done in run {other.run_id}.',
         code="duplicate_effect", permanent=True,
         next="Look at that run's effects; use another business_key if this is a different action.",
     )  # fmt: skip
+
+
+def _holder(context: StepContext, call: EffectCall, business_key: str) -> Effect | None:
+    """The effect that holds a business key."""
+    if not business_key:
+        return None
+    return Effect.objects.filter(
+        workspace_id=context.workspace_id, tool=call.tool, business_key=business_key[:200],
+        simulated=context.simulate, state__in=TOUCHED,
+    ).first()  # fmt: skip
 
 
 # --- the call ---------------------------------------------------------------------------------------------
@@ -375,6 +362,7 @@ def _bounded(call: EffectCall, effect: Effect) -> Any:
 
     def work() -> None:
         try:
+            _still_in_time(call, effect)
             found = {"result": call.execute(key)}
         except BaseException as exc:  # handed to the waiting thread
             found = {"error": exc}
@@ -398,6 +386,18 @@ def _bounded(call: EffectCall, effect: Effect) -> Any:
     return box["result"]
 
 
+def _still_in_time(call: EffectCall, effect: Effect) -> None:
+    """Raises StepError when this process was asleep since the effect went in flight.
+
+    Once the call's deadline has passed, others take what is not there for something that never will be.
+    """
+    if effect.call_deadline_at is not None and now() > effect.call_deadline_at:
+        raise StepError(
+            f'"{call.tool}" was not sent: this worker stood still until the time for it was over.',
+            code="not_sent",
+        )
+
+
 def _tell_what_was_found(effect: Effect, found: dict[str, Any], fence: int) -> None:
     error = found.get("error")
     try:
@@ -415,7 +415,7 @@ def _commit(context: StepContext, effect: Effect, result: Any, at: datetime) -> 
 
     def write() -> None:
         moved = Effect.objects.filter(id=effect.id, state=EffectState.IN_FLIGHT, fence=effect.fence).update(
-            state=EffectState.COMMITTED, result=safe, committed_at=now(), error=None
+            state=EffectState.COMMITTED, result=_kept(effect, safe), committed_at=now(), error=None
         )
         if moved != 1:
             log.warning("effect.commit_dropped", key=effect.key)
@@ -423,6 +423,11 @@ def _commit(context: StepContext, effect: Effect, result: Any, at: datetime) -> 
     context.entry("effect.committed", {"tool": effect.tool, "key": effect.key})
     context.later(write)
     context.late_results.append((effect, {"state": "present", "result": safe}))
+
+
+def _kept(effect: Effect, result: Any) -> Packed:
+    """A result for the effect's row; what is large outlives the run with it."""
+    return keep(effect.workspace_id, effect.run_id, result, outlives=True)
 
 
 def _note_failure(context: StepContext, effect: Effect, exc: StepError) -> None:
@@ -539,7 +544,7 @@ def _settle(context: StepContext, effect: Effect, result: Any, resolution: dict[
 
     def write() -> None:
         Effect.objects.filter(id=effect.id, state=EffectState.IN_DOUBT).update(
-            state=EffectState.COMMITTED, result=safe, committed_at=now(),
+            state=EffectState.COMMITTED, result=_kept(effect, safe), committed_at=now(),
             resolution=resolution | {"at": now().isoformat()},
         )  # fmt: skip
 

@@ -12,29 +12,24 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection
 
+from apps.runs import outcomes
 from apps.runs.at_work import at_work
-from apps.runs.claims import Claim, claim_in, next_in_chain
+from apps.runs.candidates import others_wait
+from apps.runs.claim import Claim, claim_in
+from apps.runs.claims import next_in_chain
 from apps.runs.context import StepContext
 from apps.runs.core.limits import LIMITS
-from apps.runs.core.states import WaitReason
-from apps.runs.doubts import can_be_told, leave_in_doubt, tell_late
+from apps.runs.doubts import tell_late
 from apps.runs.errors import StaleStep, StepError, Suspended
-from apps.runs.models import Step
+from apps.runs.inline import work_inline
 from apps.runs.ports import (
-    Ask,
-    Done,
     HandBack,
-    InDoubt,
     Outcome,
-    Wait,
-    desk,
     handler_for,
 )
 from apps.runs.transact import RunTransaction
 from mirrorneuron.base import crash
-from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
-from mirrorneuron.base.safejson import canonical
 
 log = logger(__name__)
 FINISH_PAUSES = (0.05, 0.2, 1.0, *[3.0] * 20)
@@ -47,25 +42,18 @@ def work_chain(claim: Claim, worker: UUID, queues: Sequence[str], keep_going: An
 
     keep_going: called between steps; False ends the chain (the worker is stopping).
     """
-    began, worked, current = time.monotonic(), 0, claim
+    worked, current = 0, claim
+    asked, at_step = time.monotonic(), 0
     while True:
         worked += 1
-        long = worked >= LIMITS.chain_steps or time.monotonic() - began >= LIMITS.chain_seconds
-        chain = keep_going() and not (long and _others_wait(current))
+        chain = keep_going()
+        if worked - at_step >= LIMITS.chain_steps or time.monotonic() - asked >= LIMITS.chain_seconds:
+            chain = chain and not others_wait(current.run.workspace_id, queues, current.priority)
+            asked, at_step = time.monotonic(), worked
         following = work(current, worker, queues, chain=chain)
         if following is None:
             return worked
         current = following
-
-
-def _others_wait(claim: Claim) -> bool:
-    """Whether another workspace has ready work that this chain would delay (ENGINE rule 15)."""
-    return (
-        Step.objects.filter(status="ready")
-        .exclude(run__workspace_id=claim.run.workspace_id)
-        .exclude(run__pause_requested=True)
-        .exists()
-    )
 
 
 def work(claim: Claim, worker: UUID, queues: Sequence[str], *, chain: bool) -> Claim | None:
@@ -95,7 +83,9 @@ def _finish_surely(
 
     def apply(tx: RunTransaction) -> None:
         claimed.clear()
-        _apply(context, tx, outcome)
+        outcomes.apply(context, tx, outcome)
+        if chain:
+            work_inline(tx, worker, queues)
         path = next_in_chain(tx, queues) if chain else None
         if path is not None:
             claimed.append(claim_in(tx, path, worker))
@@ -109,7 +99,14 @@ def _finish_surely(
         log.exception("step.finish_failed", run=str(context.run_id), step=context.path)
         outcome = StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error", permanent=True)
         _surely(context, lambda: context.finish(apply))
-    return claimed[0] if claimed else None
+    if not claimed:
+        return None
+    following = claimed[0]
+    following.state = context.claim.state
+    if following.names.plan.bodies:
+        following.state.forget(following.path)
+        following.names.forget()
+    return following
 
 
 def _surely(context: StepContext, write: Callable[[], object]) -> None:
@@ -126,7 +123,7 @@ def _surely(context: StepContext, write: Callable[[], object]) -> None:
 
 
 def _call_handler(context: StepContext) -> Outcome | StepError:
-    handler = handler_for(context.node.kind)
+    handler = handler_for("undo" if context.claim.step.is_undo else context.node.kind)
     if handler is None:
         return StepError(
             f'This installation has no handler for nodes of kind "{context.node.kind}".',
@@ -150,55 +147,6 @@ def _call_handler(context: StepContext) -> Outcome | StepError:
     except Exception as exc:
         log.exception("step.crashed", run=str(context.run_id), step=context.path)
         return StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error")
-
-
-def _apply(context: StepContext, tx: RunTransaction, outcome: Outcome | StepError) -> None:
-    """Turn what the handler returned into the run's next state."""
-    path, t = context.path, tx.transition
-    match outcome:
-        case Done():
-            size = len(canonical(outcome.output).encode())
-            if size > LIMITS.max_output_bytes:
-                t.fail(
-                    path,
-                    {"code": "output_too_large", "permanent": True,
-                     "message": f"The output has {size:,} bytes; {LIMITS.max_output_bytes:,} are the most."},
-                )  # fmt: skip
-                return
-            t.succeed(path, outcome.output, outcome.port, outcome.labels)
-        case Wait():
-            t.wait(path, outcome.reason, outcome.due_at, outcome.memo)
-        case Ask():
-            question = outcome.question
-            t.wait(path, WaitReason.APPROVAL, question.due_at, tx.step(path).memo)
-            t.entry(
-                "approval.requested", tx.step(path), {"title": question.title, "ordinal": question.ordinal}
-            )
-            tx.rows.append(
-                lambda: desk().open(
-                    workspace_id=context.workspace_id,
-                    run_id=context.run_id,
-                    step_path=path,
-                    question=question,
-                )
-            )
-        case InDoubt():
-            due_at = outcome.due_at
-            if due_at is None:
-                # Nobody looks again unless told; so what was told meanwhile must not be missed.
-                tx.hold()
-                due_at = now() if can_be_told(context.workspace_id, outcome.effect_key) else None
-            t.doubt(path, due_at, {"effect": outcome.effect_key})
-        case HandBack() | StepError() if unresolved := context.unresolved():
-            tx.hold()
-            why = outcome.message if isinstance(outcome, StepError) else "The attempt was given back."
-            leave_in_doubt(tx, path, unresolved, why)
-        case HandBack():
-            t.hand_back(path)
-        case StepError():
-            t.try_again_or_fail(
-                path, outcome.as_json(), permanent=outcome.permanent, retry_after=outcome.retry_after
-            )
 
 
 def _dropped(context: StepContext, exc: StaleStep) -> None:

@@ -1,4 +1,4 @@
-"""Handlers of the kinds that need nothing from outside: transform, router, aggregator, check, timer."""
+"""Handlers of the kinds that need nothing from outside: conditions, joins, templates, timers, maps, loops."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apps.blueprints.core.durations import parse_duration
-from apps.runs.checks import run_check
 from apps.runs.context import StepContext
+from apps.runs.core.limits import LIMITS
+from apps.runs.core.plan import EARLY_JOINS
 from apps.runs.core.states import WaitReason
 from apps.runs.errors import StepError
-from apps.runs.ports import Context, Done, Outcome, Wait, register_handler
+from apps.runs.ports import Context, Done, Open, Outcome, Wait, register_handler
 from mirrorneuron.base.clock import now
 
 
@@ -74,7 +75,7 @@ def check(context: Context) -> Outcome:
         raise TypeError("the engine's own context is needed")
     outcomes = []
     for item in node.checks:
-        result = run_check(item.kind, item.args, context.claim.names, round=context.round, **extra)
+        result = context.check(item.kind, item.args, **extra)
         outcomes.append(
             {
                 "check": item.kind,
@@ -93,23 +94,102 @@ def timer(context: Context) -> Outcome:
     node = context.node
     extra = _with(context)
     if node.until:
-        value = context.render(node.until, **extra) if "{{" in node.until else node.until
-        try:
-            due = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-        except ValueError as exc:
-            raise StepError(
-                f'Timer "{node.id}": until is {value!r}; expected an RFC 3339 time with a zone.',
-                code="bad_time", permanent=True,
-            ) from exc  # fmt: skip
-        if due.tzinfo is None:
-            raise StepError(
-                f'Timer "{node.id}": until is {value!r}, which has no time zone.',
-                code="bad_time", permanent=True, next="Write it like 2026-05-01T09:00:00Z.",
-            )  # fmt: skip
+        due = time_of(context, node.until, extra)
     else:
         due = now() + timedelta(seconds=_seconds(context, node.duration, extra))
     context.set_input({"until": due.isoformat()})
     return Wait(WaitReason.TIMER, due)
+
+
+def time_of(context: Context, until: str, extra: dict[str, Any]) -> datetime:
+    """The time a node's `until` means, written out or as an expression. Raises StepError (permanent)."""
+    kind, node = context.node.kind.capitalize(), context.node
+    value = context.render(until, **extra) if "{{" in until else until
+    try:
+        due = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError as exc:
+        raise StepError(
+            f'{kind} "{node.id}": until is {value!r}; expected an RFC 3339 time with a zone.',
+            code="bad_time", permanent=True,
+        ) from exc  # fmt: skip
+    if due.tzinfo is None:
+        raise StepError(
+            f'{kind} "{node.id}": until is {value!r}, which has no time zone.',
+            code="bad_time", permanent=True, next="Write it like 2026-05-01T09:00:00Z.",
+        )  # fmt: skip
+    return due
+
+
+def map_over(context: Context) -> Outcome:
+    """Freeze the items and open the body; once the result is fixed, put it together.
+
+    Output: the list of what the items handed over, in their order. With `join: any` or `first_success` what
+    the first one did, with `n_of_m` a list of those that did, with `all_settled` `{results, failed}`.
+    """
+    node = context.node
+    if not isinstance(context, StepContext):
+        raise TypeError("the engine's own context is needed")
+    if (context.memo or {}).get("settled"):
+        return _joined(context)
+    extra = _with(context)
+    items = context.render(_template(node.items), **extra)
+    if not isinstance(items, list):
+        raise StepError(
+            f'Map "{node.id}": items is {_kind_of(items)}; expected a list.',
+            code="bad_items", permanent=True, next="Write an expression that gives a list.",
+        )  # fmt: skip
+    most = node.max_items or LIMITS.map_items
+    if len(items) > most:
+        raise StepError(
+            f'Map "{node.id}" has {len(items):,} items; at most {most:,} are allowed.',
+            code="too_many_items", permanent=True, next="Raise max_items, or split the work.",
+        )  # fmt: skip
+    if not items and node.join in EARLY_JOINS:
+        raise StepError(
+            f'Map "{node.id}" has no items, so none of them can succeed.',
+            code="join_out_of_reach", permanent=True,
+        )  # fmt: skip
+    if not items:
+        return Done(_merged(context, [], []), labels=tuple(context.labels_of(node.items)))
+    given = {"with": extra["args"]} if extra else {}
+    return Open({"items": items, **given}, len(items), tuple(context.labels_of(node.items)))
+
+
+def _joined(context: StepContext) -> Outcome:
+    join, winners = context.node.join or "all", (context.memo or {}).get("winners", [])
+    outputs, failures = context.passes()
+    if join in ("any", "first_success"):
+        results: Any = outputs.get(winners[0]) if winners else None
+    elif join == "n_of_m":
+        results = [outputs.get(index) for index in sorted(winners)]
+    elif join == "all_settled":
+        results = [outputs.get(index) for index in range((context.memo or {}).get("total", 0))]
+    else:
+        results = [outputs[index] for index in sorted(outputs)]
+    failed = [{"index": index, "error": failures[index]} for index in sorted(failures)]
+    return Done(_merged(context, results, failed), labels=tuple(context.claim.step.labels))
+
+
+def _merged(context: Context, results: Any, failed: list[dict[str, Any]]) -> Any:
+    node = context.node
+    if node.merge is not None:
+        return context.render(_template(node.merge), results=results, failed=failed)
+    return {"results": results, "failed": failed} if node.join == "all_settled" else results
+
+
+def loop(context: Context) -> Outcome:
+    """Open the first round; each round decides whether there is another.
+
+    Output: `{result, rounds, reason}`, reason being `condition` or `max_rounds`.
+    """
+    extra = _with(context)
+    return Open({"with": extra["args"]} if extra else {}, labels=tuple(context.labels_of(context.node.with_)))
+
+
+def _kind_of(value: Any) -> str:
+    return {dict: "an object", str: "a text", type(None): "null", bool: "a truth value"}.get(
+        type(value), "a number"
+    )
 
 
 def _seconds(context: Context, duration: Any, extra: dict[str, Any]) -> float:
@@ -149,3 +229,5 @@ def register() -> None:
     register_handler("aggregator", aggregator)
     register_handler("check", check)
     register_handler("timer", timer)
+    register_handler("map", map_over)
+    register_handler("loop", loop)

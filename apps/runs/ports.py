@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from apps.blueprints.core.document import Document, Node
+from apps.governance.flow import Outgoing, Reply, Ticket
 from apps.ledger.core.states import EffectClass
 
 # --- what a handler returns -------------------------------------------------------------------------------
@@ -53,11 +54,31 @@ class InDoubt:
 
 
 @dataclass(frozen=True)
+class Open:
+    """The step is a map or a loop: its body is run, for each item or round after round."""
+
+    input: dict[str, Any]
+    """`items`, frozen from here on, for a map; `with` as rendered, if the node has one."""
+    total: int | None = None
+    """Items of a map; None for a loop."""
+    labels: tuple[str, ...] = ()
+    """Where the items came from; the body's own come on top."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """The step starts another run, inserted in the same transaction, and waits for its end."""
+
+    run: Any
+    """A `runs.models.Run` that is not stored yet."""
+
+
+@dataclass(frozen=True)
 class HandBack:
     """The step is given back untouched: its run was paused or is stopping."""
 
 
-Outcome = Done | Wait | Ask | InDoubt | HandBack
+Outcome = Done | Open | Child | Wait | Ask | InDoubt | HandBack
 """A failure is raised as `StepError`."""
 
 
@@ -141,6 +162,25 @@ class EffectCall:
     needs_grant: bool = False
     question: Question | None = None
     on_duplicate: str = "block"
+    admit: Callable[[], None] = lambda: None
+    """Called right before it goes in flight for the first time; raises `Suspended` when it has to wait."""
+
+
+@dataclass(frozen=True)
+class Happened:
+    """One thing a step has done to the world."""
+
+    tool: str
+    arguments: Any
+    result: Any
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What a compensation takes back: the step's output, and its effects, the latest first."""
+
+    output: Any
+    effects: list[Happened]
 
 
 class Context(Protocol):
@@ -192,12 +232,35 @@ class Context(Protocol):
         """Commit what was journalled. Call before anything else leaves the process."""
         ...
 
+    def admit(self, call: Outgoing, turn: int, ordinal: int = 0) -> Ticket:
+        """Ask whether a call may leave now; say with `called` how it went.
+
+        Raises `Suspended` (never catch it) when the step has to wait for a limit or for the other side.
+        """
+        ...
+
+    def called(
+        self, ticket: Ticket, reply: Reply, *, retry_after: float | None = None, error: str = ""
+    ) -> None:
+        """How an admitted call went; see `governance.flow.report`."""
+        ...
+
     def effect(self, call: EffectCall) -> Any:
         """Run one effect through the ledger; returns its recorded result.
 
         Raises `Suspended` (never catch it) when the step must wait for a person or for clarity, and
         StepError on a definite failure or a rejected approval.
         """
+        ...
+
+    def progress(self, note: str = "", *, at_least: float = 0.0) -> None:
+        """Show that the step gets on: moves its `progress` deadline, if the node has one. Cheap; call it
+        often. at_least: seconds the next thing may take without a sign. Journalled calls count by themselves.
+        Raises StaleStep when the step is somebody else's by now."""
+        ...
+
+    def undoes(self) -> Undone:
+        """Of a compensation: what the step did that it takes back, the latest first."""
         ...
 
     def file_bytes(self, file_id: str) -> bytes:

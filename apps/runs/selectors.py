@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from sys import maxsize
 from typing import Any
 
-from django.db.models import Prefetch, QuerySet, TextField
+from django.db.models import Count, F, IntegerField, OuterRef, Q, QuerySet, Subquery, TextField
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Coalesce
 
 from apps.blueprints.core.kinds import ports
-from apps.ledger.models import Effect, Entry
-from apps.ledger.selectors import effects_of, entries_after
-from apps.runs.core.plan import Plan
+from apps.ledger import payloads
+from apps.ledger.models import Effect
+from apps.ledger.payloads import Extent, warm_rows
+from apps.ledger.selectors import Entry, effects_of, entries_after
+from apps.runs import held as held_step
+from apps.runs import store
+from apps.runs.core.plan import Plan, enclosing, is_undo
 from apps.runs.core.states import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
-from apps.runs.errors import RunNotFound
-from apps.runs.models import Call, Run, Step, Worker
+from apps.runs.errors import RunNotFound, RunRemoved
+from apps.runs.models import Call, RemovedRun, Run, Slot, Step, Worker
 from apps.runs.plans import plan_for
+from apps.runs.slots import keyed_steps
 from apps.runs.views import blocked_view, moment, step_view, usd, waiting_view
+from apps.runs.why import lost_steps, why
 from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.errors import NotFound
 from mirrorneuron.base.ids import as_uuid
+
+PASSES_OPEN = 30
+PASSES_FAILED = 15
+PASSES_ENDED = 10
+"""Items and rounds a page shows of a run: under way, failed, the latest others."""
 
 
 def runs_for(
@@ -33,15 +46,10 @@ def runs_for(
     label: str | None = None,
     since: datetime | None = None,
 ) -> QuerySet[Run]:
-    """Runs of the workspace, newest first, with what each waits for. label: `key=value`, or a key alone."""
+    """Runs of the workspace with their `version_number`, newest first. label: `key=value`, or a key alone."""
     principal.require(Permission.READ)
-    idle = Step.objects.filter(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT]).order_by("id")
-    runs = (
-        Run.objects.filter(workspace=principal.workspace)
-        .select_related("version")
-        .prefetch_related(Prefetch("steps", queryset=idle, to_attr="idle_steps"))
-        .order_by("-id")
-    )
+    runs = Run.objects.filter(workspace=principal.workspace, removed_at=None).order_by("-id")
+    runs = runs.annotate(version_number=F("version__number"))
     if status:
         runs = runs.filter(status=status)
     if blueprint:
@@ -59,36 +67,109 @@ def runs_for(
     return runs
 
 
+def with_waiting(runs: Iterable[Run]) -> list[Run]:
+    """These runs, each with the steps it waits for as `idle_steps`: one query for all that have not ended."""
+    found = list(runs)
+    idle: dict[Any, list[Step]] = {run.id: [] for run in found}
+    unended = [run.id for run in found if run.status not in RUN_ENDED]
+    if unended:
+        steps = Step.objects.filter(run__in=unended, status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT])
+        for step in steps.order_by("id"):
+            idle[step.run_id].append(step)
+    for run in found:
+        run.idle_steps = idle[run.id]  # type: ignore[attr-defined]
+    return found
+
+
 def run_for(principal: Principal, run_id: Any) -> Run:
     """One run of the workspace. Raises RunNotFound for everybody else's."""
     principal.require(Permission.READ)
     identity = as_uuid(run_id)
     run = (
-        Run.objects.filter(id=identity, workspace=principal.workspace).select_related("version").first()
+        _with_version(Run.objects.filter(id=identity, workspace=principal.workspace, removed_at=None)).first()
         if identity
         else None
     )
     if run is None:
+        removed = RemovedRun.objects.filter(workspace=principal.workspace)
+        gone = removed.filter(id=identity).first() if identity else None
+        if gone is not None:
+            raise RunRemoved(gone.id, gone.removed_at, gone.archive)
         raise RunNotFound(f"There is no run {run_id}.", next="List runs with `mn runs list`.")
     return run
 
 
-def steps_of(run: Run) -> list[dict[str, Any]]:
+def _with_version(runs: QuerySet[Run]) -> QuerySet[Run]:
+    """Runs with their version but not its document: that is large, and in memory as a plan anyway."""
+    return runs.select_related("version").defer("version__document", "version__source")
+
+
+def page_rows(run: Run) -> list[Step]:
+    """The steps a page shows: all of them, but of the items and rounds of maps and loops only the ones under
+    way, the latest failures and the latest others."""
+    if not plan_for(run.version_id).bodies:
+        return step_rows(run)
+    passes = Step.objects.filter(run=run, kind__in=["item", "round"]).order_by("-id")
+    chosen: set[str] = set()
+    for wanted, most in (
+        (passes.exclude(status__in=STEP_ENDED), PASSES_OPEN),
+        (passes.filter(status=StepStatus.FAILED), PASSES_FAILED),
+        (passes.filter(status__in=STEP_ENDED), PASSES_ENDED),
+    ):
+        chosen.update(wanted.values_list("scope", flat=True)[:most])
+    return step_rows(run, sorted({around for scope in chosen for around in enclosing(scope)} | {""}))
+
+
+def step_counts(run: Run) -> tuple[int, int]:
+    """(ended, all) of the steps there are, items and rounds of maps and loops left out."""
+    rows = Step.objects.filter(run=run).exclude(kind__in=["item", "round"])
+    counted = rows.aggregate(all=Count("id"), ended=Count("id", filter=Q(status__in=STEP_ENDED)))
+    return counted["ended"], counted["all"]
+
+
+def step_rows(run: Run, scopes: Sequence[str] | None = None) -> list[Step]:
+    """The steps of a run in the order they were made, the one it holds among them as a row never saved.
+    Whoever shows several things of one run reads them once and hands them on.
+
+    scopes: only those; see `core/plan.py`.
+    """
+    held = None if run.status in RUN_ENDED else held_step.step_of(run.id, plan_for(run.version_id))
+    steps = store.step_rows(run.id, scopes)
+    if held is not None and all(s.path != held.path for s in steps):
+        steps.append(held)
+    return steps
+
+
+def steps_of(run: Run, rows: list[Step] | None = None, extent: Extent = Extent.WHOLE) -> list[dict[str, Any]]:
     """Every step in running order, then the nodes that are still blocked, in the graph's order."""
-    steps = list(Step.objects.filter(run=run).order_by("id"))
-    seen = {s.node_id for s in steps}
     plan = plan_for(run.version_id)
-    rank = {node: i for i, node in enumerate(plan.topological())}
-    steps.sort(key=lambda s: (s.started_at or s.ready_at or s.created_at, rank.get(s.node_id, 0), s.id))
-    blocked = [blocked_view(n, plan.nodes[n].kind) for n in plan.topological() if n not in seen]
-    return [step_view(s) for s in steps] + ([] if run.status in RUN_ENDED else blocked)
+    order = list(plan.topological())
+    rank = {node: i for i, node in enumerate(order)}
+    steps = sorted(
+        step_rows(run) if rows is None else rows,
+        key=lambda s: (s.started_at or s.ready_at or s.created_at, rank.get(s.node_id, 0), s.id or maxsize),
+    )
+    warm_rows(steps, ("input", "output"), extent)
+    shown = [step_view(s, extent=extent) for s in steps]
+    if run.status in RUN_ENDED:
+        return shown
+    seen = {s.node_id for s in steps}
+    return shown + [blocked_view(n, plan.nodes[n].kind) for n in order if n not in seen]
 
 
 def step_for(run: Run, path: str) -> Step:
+    held = held_step.step_of(run.id, plan_for(run.version_id))
     step = Step.objects.filter(run=run, path=path).first()
+    if step is None and held is not None and held.path == path:
+        return held
     if step is None:
         raise NotFound(f'Run {run.id} has no step "{path}".', code="step_not_found")
     return step
+
+
+def payload_of(run: Run, hash: str) -> dict[str, Any]:
+    """A large value of the run, whole: {hash, size, type, value}. Raises PayloadMissing."""
+    return payloads.payload_of(run.id, hash)
 
 
 def attempts_of(run: Run) -> dict[str, list[dict[str, Any]]]:
@@ -147,11 +228,13 @@ def effect_for(principal: Principal, effect_id: Any) -> Effect:
     return effect
 
 
-def costs_of(run: Run) -> dict[str, Any]:
+def costs_of(run: Run, rows: list[Step] | None = None) -> dict[str, Any]:
     """What the run cost, per step and per model; unknown is said, never counted as zero."""
+    steps = [s for s in (step_rows(run) if rows is None else rows) if s.model_calls or s.tool_calls]
     by_model: dict[str, dict[str, Any]] = {}
     calls = Call.objects.filter(step__run=run, kind="model").order_by("id")
-    for call in calls.defer("request", "response", "error"):
+    asked = any(s.model_calls for s in steps)
+    for call in calls.defer("request", "response", "error") if asked else ():
         line = by_model.setdefault(
             call.name,
             {"model": call.name, "requests": 0, "input_tokens": 0, "output_tokens": 0, "microusd": 0,
@@ -162,7 +245,6 @@ def costs_of(run: Run) -> dict[str, Any]:
         line["output_tokens"] += call.output_tokens
         line["microusd"] += call.cost_microusd or 0
         line["unknown"] += call.cost_microusd is None
-    steps = Step.objects.filter(run=run).exclude(model_calls=0, tool_calls=0).order_by("id")
     return {
         "total_usd": usd(run.cost_microusd),
         "unknown": run.cost_unknown,
@@ -186,22 +268,22 @@ def costs_of(run: Run) -> dict[str, Any]:
 # --- why a run is where it is -----------------------------------------------------------------------------
 
 
-def explain(run: Run) -> dict[str, Any]:
+def explain(run: Run, rows: list[Step] | None = None) -> dict[str, Any]:
     """Where a run is, what it waits for, and what comes next, in words.
 
-    {status, why, waiting_for, now, next: [{step, title, kind, when, effect}], actions, kept}
+    {status, why, waiting_for, now, lost, next: [{step, title, kind, when, effect}], actions, kept}
     """
     plan = plan_for(run.version_id)
-    steps = list(Step.objects.filter(run=run).order_by("id"))
+    steps = step_rows(run) if rows is None else rows
     waiting = [s for s in steps if s.status in (StepStatus.WAITING, StepStatus.IN_DOUBT)]
     running = [s for s in steps if s.status == StepStatus.RUNNING]
-    ready = [s for s in steps if s.status == StepStatus.READY]
     return {
         "run": str(run.id),
         "status": run.status,
-        "why": _why(run, plan, running, ready, waiting),
+        "why": why(run, steps),
         "waiting_for": [waiting_view(s) for s in waiting],
         "now": [s.path for s in running],
+        "lost": lost_steps(running),
         "next": [] if run.status in RUN_ENDED else _next(plan, steps),
         "actions": _actions(run, waiting),
         "kept": sum(s.status == StepStatus.SUCCEEDED for s in steps),
@@ -212,45 +294,10 @@ def _title(plan: Plan, node_id: str) -> str:
     return plan.nodes[node_id].title or node_id.replace("_", " ")
 
 
-def _why(run: Run, plan: Plan, running: list[Step], ready: list[Step], waiting: list[Step]) -> str:
-    match run.status:
-        case RunStatus.SUCCEEDED:
-            return "All steps have ended; the run succeeded."
-        case RunStatus.CANCELLED:
-            return "A person cancelled the run."
-        case RunStatus.FAILED:
-            error = run.error or {}
-            where = f'Step "{error["step"]}" failed: ' if error.get("step") else ""
-            return f"{where}{error.get('message', 'the run failed.')}"
-        case RunStatus.PAUSED:
-            return "The run is paused; nothing starts until somebody resumes it."
-        case RunStatus.CANCELLING:
-            return "The run is being cancelled; what is in flight settles first."
-    if running:
-        return f"Working on {', '.join(s.path for s in running)}."
-    if ready:
-        if not Worker.objects.filter(lease_until__gt=now(), stopped_at=None).exists():
-            return f"{ready[0].path} is ready, but no worker is running."
-        return f"{', '.join(s.path for s in ready)} is ready and waits for a free worker."
-    reasons = {
-        "approval": "a person's decision",
-        "timer": "its time",
-        "retry": "the next try",
-        "signal": "a signal from outside",
-    }
-    parts = []
-    for step in waiting:
-        if step.status == StepStatus.IN_DOUBT:
-            who = "it is looked into again soon" if step.due_at else "a person has to say"
-            parts.append(f"{step.path}: nobody knows yet whether its effect happened; {who}")
-        else:
-            parts.append(f"{step.path} waits for {reasons.get(step.reason, step.reason)}")
-    return ("; ".join(parts) + ".") if parts else "Nothing is active."
-
-
 def _next(plan: Plan, steps: list[Step]) -> list[dict[str, Any]]:
     """What follows the active steps, with the choice that leads there."""
-    latest = {s.node_id: s for s in sorted(steps, key=lambda s: s.round)}
+    worked = [s for s in steps if not is_undo(s.path)]
+    latest = {s.node_id: s for s in sorted(worked, key=lambda s: s.round)}
     ended = {n for n, s in latest.items() if s.status in STEP_ENDED}
     active = set(latest) - ended
     following: list[dict[str, Any]] = []
@@ -286,6 +333,8 @@ def _next(plan: Plan, steps: list[Step]) -> list[dict[str, Any]]:
 def _actions(run: Run, waiting: list[Step]) -> list[str]:
     if run.status in RUN_ENDED:
         return []
+    if run.status == RunStatus.CANCELLING:
+        return ["retry", "skip"] if any(s.reason == "person" for s in waiting) else []
     actions = ["resume"] if run.status == RunStatus.PAUSED else ["pause"]
     if any(s.reason == "approval" for s in waiting):
         actions.insert(0, "decide")
@@ -297,3 +346,19 @@ def _actions(run: Run, waiting: list[Step]) -> list[str]:
 def worker_is_alive() -> bool:
     """Whether any worker process holds a lease."""
     return Worker.objects.filter(lease_until__gt=now(), stopped_at=None).exists()
+
+
+def slots_for(principal: Principal) -> list[dict[str, Any]]:
+    """Concurrency keys in use: {key, in_use, limit, waiting}."""
+    principal.require(Permission.READ)
+    waiting = (
+        keyed_steps()
+        .filter(workspace_id=OuterRef("workspace_id"), slot=OuterRef("key"), status=StepStatus.WAITING)
+        .order_by()
+        .values("slot")
+        .annotate(n=Count("id"))
+        .values("n")
+    )
+    slots = Slot.objects.filter(workspace=principal.workspace).order_by("key")
+    slots = slots.annotate(waiting=Coalesce(Subquery(waiting, output_field=IntegerField()), 0))
+    return [dict(x) for x in slots.values("key", "in_use", "waiting", limit=F("cap"))[:1000]]

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from apps.blueprints.models import Version
 from apps.ledger.core.states import EffectState
 from apps.ledger.models import Effect
 from apps.ledger.services import add_evidence
+from apps.runs import deadlines
 from apps.runs.core.inputs import input_problems, resolve_files
 from apps.runs.core.limits import LIMITS
+from apps.runs.core.plan import undo_of
 from apps.runs.core.state import RunState
 from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus
 from apps.runs.errors import RunConflict, RunNotFound
-from apps.runs.models import Run, Signal, Worker
+from apps.runs.models import RemovedRun, Run, Worker
 from apps.runs.names import Names
 from apps.runs.plans import plan_for
 from apps.runs.ports import desk
-from apps.runs.transact import RunTransaction, locked_run, open_transaction
+from apps.runs.queueing import check_room, deadline_of, shift_deadline
+from apps.runs.signals import deliver_signal, shift
+from apps.runs.transact import OpenedLate, RunTransaction, locked_run, open_transaction
+from apps.runs.undo import call_for, undoable, undone
 from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from apps.workspaces.selectors import file_for
@@ -29,11 +35,13 @@ from apps.workspaces.services import audit
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.errors import InvalidInput, NotFound, TooLarge
 from mirrorneuron.base.ids import as_uuid, uuid7
+from mirrorneuron.base.packed import size_of
 from mirrorneuron.base.safejson import fingerprint, storable
 
 __all__ = [
     "can_kill_worker",
     "cancel_run",
+    "check_inputs",
     "deliver_signal",
     "locked_run",
     "pause_run",
@@ -53,13 +61,15 @@ def start_run(
     labels: dict[str, str] | None = None,
     is_demo: bool = False,
     simulate: bool = False,
+    priority: int = 5,
 ) -> Run:
     """Start a run of a version; when this returns, the run is committed and cannot be lost.
 
+    priority: 0 first, 9 last, among the workspace's own; of its steps that name none.
     inputs: checked against the contract's schema; file inputs are ids of stored files (or their values).
     idempotency_key: the same key with the same request gives the run that was started first.
     Raises InvalidInput with a sentence per field; InvalidInput `idempotency_mismatch` when the key was used
-    for another request.
+    for another request; QueueFull when as many runs wait as may.
     """
     principal.require(Permission.OPERATE)
     if version.blueprint.workspace_id != principal.workspace.id:
@@ -67,12 +77,18 @@ def start_run(
     if version.blueprint.archived_at is not None:
         raise RunConflict(f'Blueprint "{version.blueprint.name}" is archived.', next="Start another one.")
     plan = plan_for(version.id)
-    values = _checked_inputs(principal, plan.document.contract.inputs, inputs)
-    request = fingerprint([str(version.id), values, simulate])
+    values = checked_inputs(principal, plan.document.contract.inputs, inputs)
+    request = fingerprint([str(version.id), values, simulate]) if idempotency_key else ""
     if idempotency_key:
-        existing = _by_key(principal, idempotency_key, request)
+        existing = run_by_key(principal, idempotency_key, request)
         if existing is not None:
             return existing
+    if not 0 <= priority <= 9:
+        raise InvalidInput(
+            f"Priority {priority} is unknown; expected 0 (first) to 9 (last).",
+            fields={"priority": "From 0 to 9."},
+        )
+    check_room(principal.workspace.id, plan)
     at = now()
     run = Run(
         id=uuid7(),
@@ -84,30 +100,44 @@ def start_run(
         labels=storable(labels or {}),
         is_demo=is_demo,
         simulate=simulate,
+        priority=priority,
         idempotency_key=idempotency_key or None,
         idempotency_fingerprint=request,
         trace_id=secrets.token_hex(16),
         started_by=principal.user,
         created_at=at,
+        deadline_at=deadlines.run_deadline_of(plan, at),
+        queue_deadline_at=deadline_of(plan, at),
     )
-    state = RunState(id=run.id, workspace_id=run.workspace_id, status=RunStatus.QUEUED, seq=0)
     try:
-        with transaction.atomic():
-            run.save(force_insert=True)
-            tx = open_transaction(run, state, Names(run, plan))
-            tx.transition.start()
-            tx.write()
-            tx.after_commit()
+        begin_run(run)
     except IntegrityError:
-        existing = _by_key(principal, idempotency_key, request) if idempotency_key else None
+        existing = run_by_key(principal, idempotency_key, request) if idempotency_key else None
         if existing is None:
             raise
         return existing
-    run.seq, run.status = tx.state.seq, tx.state.status
     return run
 
 
-def _by_key(principal: Principal, key: str, request: str) -> Run | None:
+def begin_run(run: Run) -> None:
+    """Store a new run with its first steps and entries, in the transaction that is open or in its own."""
+    state = RunState(id=run.id, workspace_id=run.workspace_id, status=RunStatus.QUEUED, seq=0)
+    with OpenedLate() as opening:
+        tx = open_transaction(run, state, Names(run, plan_for(run.version_id)), opening=opening)
+        tx.new_run = {str(f.column): getattr(run, f.attname) for f in Run._meta.concrete_fields}
+        tx.transition.start()
+        tx.write()
+        tx.after_commit()
+    run.seq, run.status = tx.state.seq, tx.state.status
+
+
+def check_inputs(principal: Principal, version: Version, inputs: Any) -> None:
+    """Raises InvalidInput, with a sentence per field, when no run could start with these inputs."""
+    checked_inputs(principal, plan_for(version.id).document.contract.inputs, inputs)
+
+
+def run_by_key(principal: Principal, key: str, request: str) -> Run | None:
+    """The run that was started with this key. Raises InvalidInput when that was another request."""
     run = Run.objects.filter(workspace=principal.workspace, idempotency_key=key).first()
     if run is not None and run.idempotency_fingerprint != request:
         raise InvalidInput(
@@ -115,14 +145,42 @@ def _by_key(principal: Principal, key: str, request: str) -> Run | None:
             code="idempotency_mismatch",
             next="Use a new key for a new request.",
         )
+    if run is None:
+        _refuse_removed(principal, key)
     return run
 
 
-def _checked_inputs(principal: Principal, schema: dict[str, Any], inputs: Any) -> dict[str, Any]:
+def _refuse_removed(principal: Principal, key: str) -> None:
+    """A key outlives its run: what it did once is not done again because the run was archived."""
+    gone = RemovedRun.objects.filter(workspace=principal.workspace, idempotency_key=key).first()
+    if gone is not None:
+        raise RunConflict(
+            f'Idempotency key "{key}" belongs to run {gone.id}, which ended and was archived.',
+            code="run_removed",
+            next="Bring that run back with `mn runs restore`, or use a new key for new work.",
+        )
+
+
+def checked_inputs(principal: Principal, schema: dict[str, Any], inputs: Any) -> dict[str, Any]:
+    """Inputs as a run stores them: files by value, defaults filled in. Raises InvalidInput, TooLarge."""
+
+    def value_of(file_id: str) -> dict[str, Any] | None:
+        try:
+            return file_for(principal, file_id).as_value()
+        except NotFound:
+            return None
+
+    return fitting_inputs(schema, inputs, value_of)
+
+
+def fitting_inputs(
+    schema: dict[str, Any], inputs: Any, value_of: Callable[[str], dict[str, Any] | None]
+) -> dict[str, Any]:
+    """The same for whoever may read the files. value_of: what is stored of a file, by its id."""
     if not isinstance(inputs, dict):
         raise InvalidInput(f"Inputs must be an object; found {type(inputs).__name__}.")
     try:
-        size = len(json.dumps(inputs, default=str))
+        size = _size(inputs)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidInput(f"Inputs are not JSON: {exc}.") from exc
     if size > LIMITS.max_inputs_bytes:
@@ -130,12 +188,6 @@ def _checked_inputs(principal: Principal, schema: dict[str, Any], inputs: Any) -
             f"Inputs have {size:,} bytes; at most {LIMITS.max_inputs_bytes:,} are allowed.",
             next="Give large texts as files.",
         )
-
-    def value_of(file_id: str) -> dict[str, Any] | None:
-        try:
-            return file_for(principal, file_id).as_value()
-        except NotFound:
-            return None
 
     values, problems = resolve_files(schema, inputs, value_of)
     problems |= input_problems(schema, values)
@@ -146,6 +198,13 @@ def _checked_inputs(principal: Principal, schema: dict[str, Any], inputs: Any) -
             next="Correct the named inputs and start again.",
         )
     return values
+
+
+def _size(inputs: dict[str, Any]) -> int:
+    try:
+        return size_of(inputs)
+    except TypeError:  # A date from a YAML file, for instance.
+        return len(json.dumps(inputs, default=str))
 
 
 # --- cancel, pause, resume --------------------------------------------------------------------------------
@@ -202,13 +261,15 @@ def resume_run(principal: Principal, run_id: Any, *, preview: bool = False) -> d
             return consequences
         seconds = (now() - (tx.run.paused_at or now())).total_seconds()
         tx.transition.resume(seconds)
+        shift(tx, seconds)
         desk().shift(run_id=run.id, seconds=seconds)
+        shift_deadline(tx, seconds)
+        deadlines.shift(tx, seconds)
         audit(principal, "run.resume", str(run.id), {"paused_seconds": seconds})
-        ready = [s.path for s in tx.state.steps.values() if s.status is StepStatus.READY]
-        if ready:
+        if ready := tx.queues_of(tx.state.steps):
             from apps.runs.doorbell import ring
 
-            tx.after.append(lambda: ring(len(ready)))
+            tx.after.append(lambda: ring(ready))
         return consequences
 
 
@@ -236,62 +297,20 @@ def _consequences(tx: RunTransaction) -> dict[str, Any]:
         "in_doubt": [s.path for s in steps if s.status is StepStatus.IN_DOUBT],
         "kept": [s.path for s in steps if s.status is StepStatus.SUCCEEDED],
         "never_start": [n for n in tx.plan.order if tx.state.current(tx.plan, n) is None],
+        "compensations": _compensations(tx),
         "effects_committed": Effect.objects.filter(run_id=tx.run.id, state=EffectState.COMMITTED).count(),
     }
 
 
-# --- signals ----------------------------------------------------------------------------------------------
-
-
-def deliver_signal(
-    principal: Principal,
-    run_id: Any,
-    name: str,
-    body: Any = None,
-    *,
-    key: str | None = None,
-    path: str = "",
-) -> dict[str, Any]:
-    """Store a signal, whether or not anybody waits for it yet; a repeated key is the same signal.
-
-    Returns {stored, duplicate, delivered_to}. Raises RunConflict when the run has ended; the signal is stored
-    all the same.
-    """
-    run = _operable(principal, run_id)
-    ended = False
-    result: dict[str, Any] = {"stored": True, "duplicate": False, "delivered_to": None}
-    with locked_run(run.id) as tx:
-        if key is not None:
-            existing = Signal.objects.filter(run_id=run.id, name=name, key=key).first()
-            if existing is not None:
-                return {"stored": True, "duplicate": True, "delivered_to": existing.consumed_by}
-        signal = Signal.objects.create(
-            run_id=run.id, name=name, key=key, path=path, body=storable(body), received_at=now()
-        )
-        tx.entry("signal.received", path, {"name": name, "key": key})
-        ended = tx.state.status in RUN_ENDED
-        if not ended:
-            waiter = _waiter(tx, name, path)
-            if waiter is not None:
-                Signal.objects.filter(id=signal.id).update(consumed_by=waiter)
-                tx.wake_step(waiter, memo={"signal": {"name": name, "body": storable(body)}})
-                result["delivered_to"] = waiter
-    if ended:
-        raise RunConflict(f"Run {run.id} has ended; the signal was stored but nobody will read it.")
-    return result
-
-
-def _waiter(tx: RunTransaction, name: str, path: str) -> str | None:
-    """The earliest step that waits for this signal."""
-    for step in tx.state.steps.values():
-        if (
-            step.status is StepStatus.WAITING
-            and step.reason == "signal"
-            and (step.memo or {}).get("waits_for") == name
-            and (not path or step.path == path)
-        ):
-            return step.path
-    return None
+def _compensations(tx: RunTransaction) -> list[dict[str, str]]:
+    """What stopping for good would take back, in the order in which it is done."""
+    found = []
+    for path in undoable(tx.run.id, tx.plan):
+        if tx.state.find(undo_of(path)) is None:
+            tools = dict.fromkeys(e.tool for e in undone(tx.run.id, path).effects)
+            calls = [call for tool in tools if (call := call_for(tx.plan, path, tool)) is not None]
+            found += [{"step": path, "tool": name} for name in dict.fromkeys(c.tool for c in calls)]
+    return found
 
 
 # --- effects in doubt -------------------------------------------------------------------------------------

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from celery import shared_task
 
+# Before any ring: the app that knows the broker. Without it Celery would look for one of its own choosing.
+import mirrorneuron.celery  # noqa: F401
+
 
 @shared_task(name="runs.drain", acks_late=False, ignore_result=True)
 def drain() -> None:

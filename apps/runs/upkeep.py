@@ -15,35 +15,67 @@ from django.db import Error as DatabaseTrouble
 from django.db.models import Exists, OuterRef, Q
 
 from apps.ledger.core.states import EffectState
-from apps.ledger.models import Effect, Entry
+from apps.ledger.models import Effect
+from apps.ledger.selectors import entries, has_entry
+from apps.runs import deadlines, held, queueing, slots, subflows
 from apps.runs.at_work import works_on
+from apps.runs.claim import timeout_of
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.state import StepState
 from apps.runs.core.states import RUN_ENDED, StepStatus, WaitReason
 from apps.runs.doubts import leave_in_doubt
 from apps.runs.errors import RunNotFound, StaleStep
+from apps.runs.hooks import deliveries_due, settle_deliveries
 from apps.runs.models import Step, Worker
 from apps.runs.ports import desk
+from apps.runs.schedules import fire_schedules, schedules_due
 from apps.runs.transact import RunBusy, RunTransaction, locked_run
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
 
 log = logger(__name__)
+PROOF_TRANSACTIONS = 1000
+"""How far back the resume proof looks. A death can only repeat what was at work when it came; and a run may
+be so long that reading it whole, for each step that is taken back, would hold up everything else."""
 
 
 def upkeep(boot: UUID) -> int:
-    """One round; returns how many steps it moved."""
-    return reap(boot) + fire_due() + note_recoveries()
+    """One round; returns how many steps it moved and runs it started."""
+    return (
+        reap(boot)
+        + fire_due()
+        + slots.admit_waiting()
+        + queueing.expire()
+        + deadlines.expire()
+        + note_recoveries()
+        + fire_schedules()
+        + settle_deliveries()
+        + subflows.deliver_ends()
+    )
 
 
 def anything_due(boot: UUID, queues: Sequence[str]) -> bool:
-    """The one statement an idle worker asks: is there anything to claim, to fire or to take back?"""
+    """What an idle worker asks each second: is there anything to claim, to fire, to take back or to start?"""
     at = now()
-    return Step.objects.filter(
-        Q(status=StepStatus.READY, queue__in=queues)
-        | Q(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT], due_at__lte=at)
-        | Q(status=StepStatus.RUNNING) & (Q(deadline_at__lt=at) | ~Q(worker=boot))
-    ).exists()
+    # One part for each index: with OR between them SQLite would look at every step there is.
+    ready = Step.objects.filter(status=StepStatus.READY, queue__in=queues)
+    due = Step.objects.filter(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT], due_at__lte=at)
+    running = Step.objects.filter(status=StepStatus.RUNNING)
+    lost = running.filter(Q(deadline_at__lt=at) | ~Q(worker=boot))
+    elsewhere = held.runs().filter(Q(held_deadline_at__lt=at) | ~Q(held_worker=boot))
+    others = (
+        due.values("id"),
+        lost.values("id"),
+        slots.with_room().values("id"),
+        queueing.overdue().values("seq"),
+        deadlines.runs_overdue().values("seq"),
+        deadlines.steps_overdue().values("id"),
+        schedules_due(),
+        deliveries_due(),
+        elsewhere.values("seq"),
+        Worker.objects.filter(boot=boot, kill_requested_at__isnull=False).values("pid"),
+    )
+    return ready.values("id").union(*others, all=True).exists()
 
 
 def reap(boot: UUID) -> int:
@@ -59,27 +91,30 @@ def reap(boot: UUID) -> int:
         .order_by("deadline_at")
         .values_list("run_id", "path", "fence")[: LIMITS.reap_batch]
     )
-    return sum(_reap_one(run_id, path, fence, boot) for run_id, path, fence in list(lost))
+    of_runs = held.lost(boot, at).order_by("held_deadline_at").values_list("id", "held_path")
+    found = [*lost, *((run_id, path, held.FENCE) for run_id, path in of_runs[: LIMITS.reap_batch])]
+    return sum(_reap_one(run_id, path or "", fence, boot) for run_id, path, fence in found)
 
 
 def take_back(boot: UUID) -> int:
     """Give back steps that are claimed for this process although nothing here works on them."""
-    claimed = Step.objects.filter(
-        status=StepStatus.RUNNING,
-        worker=boot,
-        started_at__lt=now() - timedelta(seconds=LIMITS.claim_grace_seconds),
-    ).values_list("run_id", "path", "fence")[: LIMITS.reap_batch]
+    before = now() - timedelta(seconds=LIMITS.claim_grace_seconds)
+    claimed = Step.objects.filter(status=StepStatus.RUNNING, worker=boot, started_at__lt=before).values_list(
+        "run_id", "path", "fence"
+    )[: LIMITS.reap_batch]
+    of_runs = held.runs().filter(held_worker=boot, held_started_at__lt=before)
+    kept = of_runs.values_list("id", "held_path")[: LIMITS.reap_batch]
     return sum(
-        _reap_one(run_id, path, fence, boot, abandoned=True)
-        for run_id, path, fence in list(claimed)
-        if not works_on(run_id, path, fence)
+        _reap_one(run_id, path or "", fence, boot, abandoned=True)
+        for run_id, path, fence in [*claimed, *((run_id, path, held.FENCE) for run_id, path in kept)]
+        if not works_on(run_id, path or "", fence)
     )
 
 
 def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID, *, abandoned: bool = False) -> int:
     """abandoned: this process knows that nobody works on the step."""
     try:
-        with locked_run(run_id, skip_locked=True) as tx:
+        with locked_run(run_id, path, skip_locked=True) as tx:
             step = tx.step(path)
             if step.status is not StepStatus.RUNNING or step.fence != fence:
                 return 0
@@ -104,7 +139,10 @@ def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID, *, abandoned: boo
                 ordered = worker is not None and bool(worker.kill_requested_at or worker.stopped_at)
                 tx.transition.lose(path, why, counts=not ordered)
             else:
-                tx.transition.try_again_or_fail(path, _timeout(step), permanent=False, retry_after=None)
+                error = _late(tx, step)
+                tx.transition.try_again_or_fail(
+                    path, error, permanent=bool(error["permanent"]), retry_after=None
+                )
             if dead:
                 tx.transition.recovered(path, _proof(tx, path, since, worker))
         return 1
@@ -122,7 +160,19 @@ def _passed_over(run_id: UUID, exc: Exception) -> int:
     return 0
 
 
-def _timeout(step: StepState) -> dict[str, Any]:
+def _late(tx: RunTransaction, step: StepState) -> dict[str, Any]:
+    """Which of its deadlines an attempt has missed."""
+    if deadlines.has_expired(step):
+        return deadlines.step_deadline(step)
+    node = tx.transition.node_of(step)
+    whole = timedelta(seconds=timeout_of(node))
+    if node.progress is not None and step.started_at is not None and now() < step.started_at + whole:
+        return {
+            "code": "no_progress",
+            "message": f'Step "{step.path}" has shown no progress for {node.progress:g} s.',
+            "permanent": False,
+            "next": "Find out where it hangs, or give the node a longer `progress`.",
+        }
     return {
         "code": "attempt_timeout",
         "message": f'Step "{step.path}" was still at work when its time was over.',
@@ -133,13 +183,14 @@ def _timeout(step: StepState) -> dict[str, Any]:
 
 def _proof(tx: RunTransaction, path: str, since: datetime | None, worker: Worker | None) -> dict[str, Any]:
     """What the crash cost, counted from the ledger: steps and effects that happened more than once."""
-    entries = Entry.objects.filter(run_id=tx.run.id)
-    done = entries.filter(kind="step.succeeded")
-    committed = entries.filter(kind="effect.committed")
+    found = entries(tx.run.id, kinds=("step.succeeded", "effect.committed"), newest=PROOF_TRANSACTIONS)
+    done = [e.step_path for e in found if e.kind == "step.succeeded"]
+    committed = [e.data.get("key") for e in found if e.kind == "effect.committed"]
     return {
         "step": path,
-        "repeated": done.count() - done.values("step_path").distinct().count(),
-        "effects_repeated": committed.count() - committed.values("data__key").distinct().count(),
+        "kept": Step.objects.filter(run_id=tx.run.id, status=StepStatus.SUCCEEDED).count(),
+        "repeated": len(done) - len(set(done)),
+        "effects_repeated": len(committed) - len(set(committed)),
         "seconds": round((now() - since).total_seconds(), 3) if since else 0.0,
         "killed_by": "drill" if worker is not None and worker.kill_requested_at else "crash",
     }
@@ -171,7 +222,7 @@ def note_recoveries() -> int:
 
 def _already_recovered(tx: RunTransaction, worker: Worker) -> bool:
     since = worker.kill_requested_at or worker.started_at
-    return Entry.objects.filter(run_id=tx.run.id, kind="run.recovered", at__gte=since).exists()
+    return has_entry(tx.run.id, "run.recovered", since=since)
 
 
 def fire_due() -> int:
@@ -208,6 +259,8 @@ def _fire(run_id: UUID, paths: list[str]) -> int:
                     tx.complete_step(path, {"fired_at": now().isoformat()})
                 elif step.reason == WaitReason.APPROVAL:
                     _approval_due(tx, path)
+                elif step.reason == WaitReason.CHILD:
+                    subflows.stop_due(tx, path)
                 else:
                     tx.transition.wake(path)
                 moved += 1
@@ -220,7 +273,7 @@ def _fire(run_id: UUID, paths: list[str]) -> int:
 
 def _nobody(tx: RunTransaction, path: str) -> dict[str, Any]:
     """The output of a question nobody answered, in the shape a person's rejection has."""
-    proposal = Step.objects.values_list("input", flat=True).get(run_id=tx.run.id, path=path)
+    proposal = Step.objects.get(run_id=tx.run.id, path=path).input
     return {"reason": "Nobody decided in time.", "proposal": proposal}
 
 

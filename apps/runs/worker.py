@@ -7,6 +7,7 @@ so that a dead broker only slows things down.
     lease thread   renews one row, measures the database's clock, obeys the kill button; own connection
     poll thread    every poll interval: upkeep, then as many drains as there are ready steps and free slots
     drain          claim, work the chain, until nothing is ready
+    watch thread   ends the process when the poll thread hangs; asks nobody, so that it cannot hang itself
 """
 
 from __future__ import annotations
@@ -14,31 +15,45 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import threading
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseTrouble
-from django.db import connection, connections
+from django.db import connections
 
-from apps.runs import at_work
-from apps.runs.claims import claim_next, needs_empty_process
+from apps.governance.flow import forget_idle
+from apps.runs import at_work, slots
+from apps.runs.candidates import Candidates
+from apps.runs.chores import keep_small
+from apps.runs.claim import Claim
+from apps.runs.claims import Missed, claim_or_compute, needs_empty_process
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.states import RUN_ENDED, StepStatus
 from apps.runs.executor import work_chain
+from apps.runs.handing_back import hand_back_all
+from apps.runs.hooks import forget_deliveries
+from apps.runs.lease import Lease, expire_gone
 from apps.runs.models import Step, Worker
 from apps.runs.upkeep import anything_due, forget_old_workers, take_back, upkeep
-from mirrorneuron.base.clock import clock, now
+from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
 from mirrorneuron.config import config
 
 log = logger(__name__)
+TICK_SECONDS = 1.0
 ATTENTION_SECONDS = 10.0
+COUNTING_SECONDS = 60.0
+"""How often the counters of concurrency keys are held against the steps that run."""
 STUCK_SECONDS = 30.0
 """A step that holds its slot this long past its deadline will not give it back."""
+SILENT_SECONDS = 15.0
+"""A process that has neither looked nor worked for so long hangs on something that will not answer."""
+IN_FLIGHT_SECONDS = 5.0
+"""How long a stop waits for calls on their way once everything else has been handed back."""
+EXIT_UNWELL = 70
 _current: WorkerProcess | None = None
 
 
@@ -62,21 +77,28 @@ class WorkerProcess:
         self.boot: UUID = uuid4()
         self.queues = tuple(queues)
         self.slots = slots
-        self.embedded = embedded
+        self.candidates = Candidates(self.queues, slots)
         self.sole = sole
-        self.lease_seconds = LIMITS.embedded_lease_seconds if sole else config().lease_seconds
+        self.lease = Lease(
+            self.boot,
+            seconds=LIMITS.embedded_lease_seconds if sole else config().lease_seconds,
+            queues=self.queues,
+            slots=slots,
+            embedded=embedded,
+        )
         self._free = threading.Semaphore(slots)
         self._busy = 0
         self._changed = threading.Condition()
-        """Guards the next four."""
+        """Guards the next three, and `_busy`."""
         self._claiming_alone = False
         self._exclusive = False
         """A step that has killed a worker runs, and nothing beside it."""
         self._emptying = False
         """Such a step has waited for long: nothing new starts until nothing runs."""
         self._stopping = threading.Event()
+        self._stopped = threading.Event()
         self._wake = threading.Event()
-        self._renewed = time.monotonic()
+        self._alive_at = time.monotonic()
         self._threads: list[threading.Thread] = []
         self._drains: set[threading.Thread] = set()
 
@@ -84,78 +106,64 @@ class WorkerProcess:
 
     def start(self) -> None:
         global _current
-        self.sync_clock()
-        self._register()
+        self.lease.take(sole=self.sole)
         _current = self
-        for name, target in (("lease", self._lease_loop), ("poll", self._poll_loop)):
+        self._alive_at = time.monotonic()
+        for target in (self._lease_loop, self._poll_loop, self._watch_loop, self._chores_loop):
+            name = target.__name__.strip("_").removesuffix("_loop")
             thread = threading.Thread(target=target, name=f"worker-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
         log.info("worker.started", boot=str(self.boot), queues=self.queues, slots=self.slots)
 
-    def stop(self, timeout_seconds: float = 25.0) -> None:
-        """Claim nothing more, let running steps finish for a while, then give up the lease."""
+    def stop(self, timeout_seconds: float = 25.0, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Claim nothing more, let steps finish for a while, hand back the others, give up the lease.
+
+        The lease is renewed until the end, so that nobody takes what is still being finished. hurry: asked
+        again and again; once it says so, nothing is waited for but calls on their way.
+        """
         global _current
         self._stopping.set()
         self._wake.set()
-        end = time.monotonic() + timeout_seconds
+        self._wait(lambda: not self._busy or hurry(), timeout_seconds)
+        if self._busy:
+            with contextlib.suppress(DatabaseTrouble):
+                in_flight = hand_back_all(at_work.claims())
+                self._wait(lambda: not any(map(at_work.is_at_work, in_flight)), IN_FLIGHT_SECONDS)
+        self._stopped.set()
         for thread in [*self._threads, *self._drains]:
-            thread.join(max(end - time.monotonic(), 0.1))
-        while self._busy and time.monotonic() < end:
-            time.sleep(0.02)
+            thread.join(0.5)
         with contextlib.suppress(DatabaseTrouble):
-            Worker.objects.filter(boot=self.boot).update(stopped_at=now(), lease_until=now())
+            self.lease.give_up()
         if _current is self:
             _current = None
         log.info("worker.stopped", boot=str(self.boot))
+
+    @staticmethod
+    def _wait(until: Callable[[], bool], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not until() and time.monotonic() < end:
+            time.sleep(0.02)
 
     @property
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
 
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._busy)
+
     def nudge(self) -> None:
         """Look now instead of at the next poll."""
         self._wake.set()
 
-    def _register(self) -> None:
-        at = now()
-        if self.sole:
-            # ENGINE rule 11: the lock proves it, so recovery need not wait for a lease to run out.
-            Worker.objects.filter(lease_until__gte=at).update(lease_until=at - timedelta(seconds=1))
-        Worker.objects.create(
-            boot=self.boot,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            embedded=self.embedded,
-            started_at=at,
-            lease_until=at + timedelta(seconds=self.lease_seconds),
-        )
-
-    @staticmethod
-    def sync_clock() -> None:
-        """Take over the database's time; with a file it is this machine's, which may have slept."""
-        sent = time.monotonic()
-        if connection.vendor != "postgresql":
-            clock.set_offset(datetime.now(UTC), sent, time.monotonic())
-            return
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT clock_timestamp()")
-            (at,) = cursor.fetchone()
-        clock.set_offset(at, sent, time.monotonic())
-
     # --- lease --------------------------------------------------------------------------------------------
 
     def _lease_loop(self) -> None:
-        pause = 1.0 if not self.sole else 60.0
-        renew_every = min(self.lease_seconds / 4, 60.0)
-        last = time.monotonic()
-        while not self._stopping.wait(min(pause, renew_every)):
+        while not self._stopped.wait(min(self.lease.seconds / 4, 60.0)):
             try:
-                if not self.sole and self._kill_requested():
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if time.monotonic() - last >= renew_every:
-                    self._renew()
-                    last = time.monotonic()
+                self._obey_kill_button()
+                self.lease.renew()
             except Exception as exc:
                 # Whatever it is: a worker without a lease loses every step it takes.
                 log.warning("lease.renewal_failed", error=str(exc) or type(exc).__name__)
@@ -164,40 +172,72 @@ class WorkerProcess:
 
     def ensure_lease(self) -> None:
         """Renew before anything goes in flight if the last renewal is old: the process was suspended."""
-        if time.monotonic() - self._renewed > self.lease_seconds / 2:
-            self._renew()
+        if self.lease.is_old():
+            self.lease.renew()
 
-    def _renew(self) -> None:
-        asked = time.monotonic()
-        self.sync_clock()
-        until = now() + timedelta(seconds=self.lease_seconds)
-        if not Worker.objects.filter(boot=self.boot).update(lease_until=until):
-            log.error("lease.row_missing", boot=str(self.boot))
-            Worker.objects.create(
-                boot=self.boot, host=socket.gethostname(), pid=os.getpid(), embedded=self.embedded,
-                started_at=now(), lease_until=until,
-            )  # fmt: skip
-        self._renewed = asked
+    def _obey_kill_button(self) -> None:
+        """The poll thread notices it within a second; the lease thread, should that one hang."""
+        # On a laptop the page kills the process itself: it is the same one.
+        wanted = Worker.objects.filter(boot=self.boot, kill_requested_at__isnull=False)
+        if not self.sole and wanted.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    def _kill_requested(self) -> bool:
-        return Worker.objects.filter(boot=self.boot, kill_requested_at__isnull=False).exists()
+    # --- health -------------------------------------------------------------------------------------------
+
+    def _is_alive(self) -> None:
+        self._alive_at = time.monotonic()
+
+    def _watch_loop(self) -> None:
+        most = SILENT_SECONDS + config().poll_seconds
+        ticked = time.monotonic()
+        while not self._stopping.wait(TICK_SECONDS):
+            if time.monotonic() - ticked > 3 * TICK_SECONDS:
+                self._is_alive()  # The whole process was suspended, not only the poll thread.
+            ticked = time.monotonic()
+            if ticked - self._alive_at > most:
+                # What hangs here may never answer; a fresh process has fresh connections.
+                log.error("worker.silent", seconds=round(ticked - self._alive_at))
+                os._exit(EXIT_UNWELL)
+
+    def _exit_if_stuck(self) -> None:
+        """A process with half its slots past their deadline exits; its supervisor starts a fresh one."""
+        # Not the rows: those were taken back long ago. What counts is who still holds a slot.
+        late = at_work.late(now() - timedelta(seconds=STUCK_SECONDS))
+        if late and late * 2 >= self.slots:
+            log.error("worker.stuck", late=late, slots=self.slots)
+            with contextlib.suppress(DatabaseTrouble):
+                hand_back_all(at_work.claims())  # The other half did nothing wrong.
+                self.lease.give_up()
+            os._exit(EXIT_UNWELL)
 
     # --- polling ------------------------------------------------------------------------------------------
 
+    def _chores_loop(self) -> None:
+        keep_small(self._stopping)
+
     def _poll_loop(self) -> None:
-        housekeeping = attention = 0.0
-        while not self._stopping.is_set():
+        housekeeping = counting = attention = 0.0
+        while not self.is_stopping:
+            self._is_alive()
             try:
                 if time.monotonic() > attention:
                     # At the start and now and then: what the quick question does not see.
                     attention = time.monotonic() + ATTENTION_SECONDS
                     self._exit_if_stuck()
+                    if not self.sole:
+                        expire_gone()
                     upkeep(self.boot)
                     take_back(self.boot)
+                if time.monotonic() > counting:
+                    counting = time.monotonic() + COUNTING_SECONDS
+                    slots.reconcile()
                 if time.monotonic() > housekeeping:
                     housekeeping = time.monotonic() + 3600
                     forget_old_workers()
+                    forget_deliveries()
+                    forget_idle()
                 if anything_due(self.boot, self.queues):
+                    self._obey_kill_button()
                     upkeep(self.boot)
                     self._emptying = needs_empty_process(self.queues)
                     self._spawn_drains()
@@ -235,24 +275,17 @@ class WorkerProcess:
             connections.close_all()
             self._drains.discard(threading.current_thread())
 
-    def _exit_if_stuck(self) -> None:
-        """A process with half its slots past their deadline exits; its supervisor starts a fresh one."""
-        # Not the rows: those were taken back long ago. What counts is who still holds a slot.
-        late = at_work.late(now() - timedelta(seconds=STUCK_SECONDS))
-        if late and late * 2 >= self.slots:
-            log.error("worker.stuck", late=late, slots=self.slots)
-            os._exit(70)
-
     # --- work ---------------------------------------------------------------------------------------------
 
     def drain(self) -> int:
         """Claim and work until nothing is ready, or this slot was held long enough; returns steps worked."""
-        if self._stopping.is_set() or not self._free.acquire(blocking=False):
+        if self.is_stopping or not self._free.acquire(blocking=False):
             return 0
         worked, end = 0, time.monotonic() + LIMITS.drain_seconds
         try:
-            while not self._stopping.is_set() and time.monotonic() < end:
+            while not self.is_stopping and time.monotonic() < end:
                 done = self._work_one()
+                self._is_alive()
                 if not done:
                     break
                 worked += done
@@ -279,17 +312,20 @@ class WorkerProcess:
             try:
                 # A process that was asleep looks dead to the others: what it claimed would be taken back.
                 self.ensure_lease()
-                claim = claim_next(self.boot, self.queues, alone=alone, lossy_first=emptying)
+                claim = claim_or_compute(
+                    self.boot, self.queues, self.candidates, alone=alone, lossy_first=emptying
+                )
             finally:
                 with self._changed:
                     if alone:
-                        self._exclusive = claim is not None and claim.step.losses > 0
+                        self._exclusive = isinstance(claim, Claim) and claim.step.losses > 0
                         self._claiming_alone = False
                         self._changed.notify_all()
-            if claim is None:
-                return 0
+            if not isinstance(claim, Claim):
+                return int(claim is Missed.DONE)
             lossy = claim.step.losses > 0
-            return work_chain(claim, self.boot, self.queues, _never if lossy else self._may_go_on)
+            with self.candidates.holding(claim.run.workspace_id):
+                return work_chain(claim, self.boot, self.queues, _never if lossy else self._may_go_on)
         finally:
             with self._changed:
                 self._busy -= 1
@@ -297,7 +333,7 @@ class WorkerProcess:
                     self._exclusive = False
 
     def _may_go_on(self) -> bool:
-        return not self._stopping.is_set() and not self._emptying
+        return not self.is_stopping and not self._emptying
 
 
 def _never() -> bool:

@@ -26,7 +26,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from apps.approvals import selectors as approvals
-from apps.ledger.live import LAYER_SECONDS, inbox_group, layer_failed, run_group
+from apps.ledger.live import LAYER_SECONDS, inbox_group, layer_failed, reach_pages, run_group
 from apps.runs import selectors as runs
 from apps.runs.core.states import RUN_ENDED, RunStatus
 from apps.runs.views import event_view
@@ -38,7 +38,6 @@ from apps.workspaces.access import Principal
 from mirrorneuron.base.errors import MirrorNeuronError, NotFound
 from mirrorneuron.base.ids import as_uuid
 from mirrorneuron.base.logs import logger
-from mirrorneuron.config import config
 
 log = logger(__name__)
 
@@ -155,8 +154,7 @@ class LivePage(AsyncWebsocketConsumer, ABC):
             return UNTOLD_SECONDS
         if not self.hinted:
             return BUSY_SECONDS
-        hinted = config().embedded or config().channel_url
-        return self.calm * HINTED_TIMES if hinted else self.calm
+        return self.calm * HINTED_TIMES if reach_pages() else self.calm
 
     calm = CALM_SECONDS
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -17,21 +17,27 @@ from django.utils.safestring import SafeString
 from apps.approvals import selectors as approvals
 from apps.blueprints import selectors as blueprints
 from apps.blueprints.core import expressions
+from apps.blueprints.core.boundaries import all_nodes
 from apps.blueprints.core.document import Criterion, Document
 from apps.blueprints.core.text_fit import title_of
 from apps.blueprints.core.tools import ToolSpec
+from apps.ledger.payloads import Extent
 from apps.runs import selectors as runs
-from apps.runs.core.states import RUN_ENDED, RunStatus
-from apps.runs.models import Run
+from apps.runs.core.states import RUN_ENDED, STEP_ENDED, RunStatus
+from apps.runs.models import Run, Step
 from apps.runs.services import can_kill_worker
+from apps.runs.signals import awaited
 from apps.runs.views import effect_view, event_view
-from apps.web.core import timeline, words
+from apps.web.core import recovery, timeline, tree, words
 from apps.web.pictures import run_picture
+from apps.web.signal_form import Awaited, awaited_form
 from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.clock import now
 
 EVENTS_SHOWN = 100
+MOST_TOLD = 4
+"""Steps named in the sentence that says where the run is."""
 MARKS_READ = 4000
 """Entries the bars are made from; a longer run shows its latest."""
 LIVE = ("head", "proof", "timeline", "picture", "next", "effects", "cost", "criteria", "result")
@@ -51,6 +57,8 @@ class Row:
     reason: str
     look: words.Look
     bars: list[timeline.Bar] = field(default_factory=list)
+    depth: int = 0
+    """How far inside maps and loops it is."""
     word: str = ""
     tail: str = ""
     since: str = ""
@@ -83,8 +91,16 @@ class RunPage:
         return blueprints.document_of(self.run.version)
 
     @cached_property
+    def step_rows(self) -> list[Step]:
+        return runs.page_rows(self.run)
+
+    @cached_property
     def steps(self) -> list[dict[str, Any]]:
-        return runs.steps_of(self.run)
+        found = runs.steps_of(self.run, self.step_rows, Extent.BRIEF)
+        for step in found:
+            if step["reason"] == "child" and step["kind"] != "subflow":
+                step["reason"] = "body"
+        return [dict(step) for step in tree.ordered(found)]
 
     @cached_property
     def entries(self) -> list[dict[str, Any]]:
@@ -95,19 +111,24 @@ class RunPage:
 
     @cached_property
     def effects(self) -> list[dict[str, Any]]:
-        return [effect_view(effect) for effect in runs.effects_for(self.principal, run=self.run)]
+        return [
+            effect_view(effect, extent=Extent.BRIEF)
+            for effect in runs.effects_for(self.principal, run=self.run)
+        ]
 
     @cached_property
     def costs(self) -> dict[str, Any]:
-        return runs.costs_of(self.run)
+        return runs.costs_of(self.run, self.step_rows)
 
     @cached_property
     def explanation(self) -> dict[str, Any]:
-        return runs.explain(self.run)
+        return runs.explain(self.run, self.step_rows)
 
     @cached_property
     def questions(self) -> list[Any]:
         """Open approval requests of this run."""
+        if not any(step["status"] == "waiting" and step["reason"] == "approval" for step in self.steps):
+            return []
         return list(approvals.requests_for(self.principal).filter(run_id=self.run.id))
 
     # --- what is made of it
@@ -117,14 +138,52 @@ class RunPage:
         return self.run.status in RUN_ENDED
 
     @cached_property
+    def worked(self) -> list[dict[str, Any]]:
+        """Steps without those that take back what others have done."""
+        return [step for step in self.steps if not recovery.takes_back(step["path"])]
+
+    @cached_property
     def titles(self) -> dict[str, str]:
         """Title of every node with its values, as far as they are known by now."""
-        done = {s["node"]: {"output": s["output"], "status": s["status"]} for s in self.steps}
+        done = {
+            s["node"]: {"output": s["output"], "status": s["status"]}
+            for s in self.worked
+            if not tree.scope_of(s["path"])
+        }
         names = {"inputs": self.run.inputs, "steps": done}
-        return {
+        inside = {
+            path.rpartition("/")[2]: title_of(node.title, node.id)
+            for path, node in all_nodes(self.document.graph)
+            if "/" in path
+        }
+        return inside | {
             node.id: _filled(node.title, names) or title_of(node.title, node.id)
             for node in self.document.graph.nodes
         }
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """Kind of every map and loop, by node."""
+        return {
+            node.id: node.kind for _, node in all_nodes(self.document.graph) if node.kind in ("map", "loop")
+        }
+
+    def title_of(self, path: str) -> str:
+        """The title of a step, with the item or round it is part of."""
+        if recovery.takes_back(path):
+            return f"Take back: {self.title_of(path.rpartition('/')[0])}"
+        return tree.named(path, self.titles, self.kinds) or words.humanise(recovery.node_of(path))
+
+    def _options(self, step: dict[str, Any]) -> list[dict[str, Any]]:
+        """Ways on from a step, for somebody who may change the run's course."""
+        if not self.may_operate or step["kind"] in ("item", "round"):
+            return []
+        found = []
+        for option in recovery.options(self.run.status, step, has_question=bool(self.questions)):
+            address = reverse("web:runs-recover", kwargs={"run_id": self.run.id, "verb": option.verb})
+            asked = {"step": step["path"], **({"mode": option.mode} if option.mode else {})}
+            found.append({**vars(option), "link": f"{address}?{urlencode(asked)}"})
+        return found
 
     @property
     def started(self) -> datetime:
@@ -165,6 +224,10 @@ class RunPage:
         path, status, reason = step["path"], step["status"], step["reason"] or ""
         spent = timeline.totals(did, self.span_end)
         title = self.titles.get(step["node"], words.humanise(step["node"]))
+        if recovery.takes_back(path):
+            title = f"Take back: {title}"
+        if tree.is_pass(path):
+            title = tree.pass_name(step["kind"], step["round"])
         round_number = path.rpartition("[")[2].rstrip("]") if path.endswith("]") else ""
         row = Row(
             path=path,
@@ -174,10 +237,13 @@ class RunPage:
             status=status,
             reason=reason,
             look=words.look("step", status, reason),
-            word=words.WAITS_SHORT.get(reason if status == "waiting" else "", "")
+            word="Kept"
+            if step["kept"]
+            else words.WAITS_SHORT.get(reason if status == "waiting" else "", "")
             or words.look("step", status).word,
             bars=bars,
-            link=f"{self.address}?{urlencode({'step': path})}",
+            depth=tree.depth_of(path),
+            link=f"{self.address}?step={quote_plus(path)}",
             selected=path == self.selected_path,
             mark=f"{status}.{reason}.{step['attempt']}.{step['model_calls']}.{step['tool_calls']}.{len(did)}",
         )
@@ -187,6 +253,8 @@ class RunPage:
             row.tail = words.span(spent["work"])
             if spent["wait"] > 1:
                 row.tail += f" + {words.span(spent['wait'])} waiting"
+        if "passes" in step:
+            row.tail, row.since = passes_in_words(step), ""
         row.notes = notes_of(step["output"])
         row.summary = "; ".join(bar.words for bar in bars)
         return row
@@ -201,7 +269,7 @@ class RunPage:
     def focus_path(self) -> str:
         for status in ORDER_OF_INTEREST:
             for step in self.steps:
-                if step["status"] == status:
+                if step["status"] == status and step["reason"] != "body":
                     return str(step["path"])
         ended = [s for s in self.steps if s["status"] == "succeeded" and s["ended_at"]]
         return str(max(ended, key=lambda s: s["ended_at"])["path"]) if ended else ""
@@ -216,16 +284,24 @@ class RunPage:
         mine = [e for e in self.entries if e["step"] == found["path"]]
         return {
             **found,
-            "title": row.title,
+            "title": self.title_of(found["path"]) or row.title,
             "row": row,
-            "calls": runs.calls_of(self.run, found["path"]) if found["status"] != "blocked" else [],
+            "calls": runs.calls_of(self.run, found["path"]) if _may_have_calls(found) else [],
             "attempts": [bar for bar in row.bars if bar.kind == "work"],
             "lost": sum(1 for e in mine if e["kind"] == "attempt.lost"),
             "refusals": [e for e in mine if e["kind"] == "tool.refused"],
             "question": next((q for q in self.questions if q.step_path == found["path"]), None),
             "doubt": next((d for d in self.doubts if d["step"] == found["path"]), None),
+            "awaits": self._awaits(found),
             "events": [self._event(e) for e in mine][-12:],
+            "options": self._options(found),
         }
+
+    def _awaits(self, step: dict[str, Any]) -> Awaited | None:
+        """The signal the step waits for, with the form to send it."""
+        if step["status"] != "waiting" or step["reason"] != "signal":
+            return None
+        return next((awaited_form(one) for one in awaited(self.run) if one["step"] == step["path"]), None)
 
     @cached_property
     def doubts(self) -> list[dict[str, Any]]:
@@ -244,12 +320,12 @@ class RunPage:
             step["node"]: f"{step['status']}:{step['reason']}"
             if step["status"] == "waiting"
             else step["status"]
-            for step in self.steps
+            for step in self.worked
         }
 
     @cached_property
     def picture(self) -> SafeString:
-        paths = {step["node"]: step["path"] for step in self.steps}
+        paths = {step["node"]: step["path"] for step in self.worked}
         selected = next((node for node, path in paths.items() if path == self.selected_path), "")
         return run_picture(
             self.document,
@@ -273,7 +349,7 @@ class RunPage:
         """Why the run is not moving, for the pill: what the first waiting step waits for."""
         if self.run.status != RunStatus.WAITING:
             return ""
-        waiting = [s for s in self.steps if s["status"] == "waiting"]
+        waiting = [s for s in self.steps if s["status"] == "waiting" and s["reason"] != "body"]
         reasons = [s["reason"] for s in waiting]
         return "approval" if "approval" in reasons else (reasons[0] if reasons else "")
 
@@ -284,8 +360,11 @@ class RunPage:
     @cached_property
     def progress(self) -> tuple[int, int]:
         """Steps that have ended, and all."""
-        ended = sum(s["status"] in ("succeeded", "skipped", "failed", "cancelled") for s in self.steps)
-        return ended, len(self.steps)
+        shown = [s["status"] for s in self.steps if not tree.is_pass(s["path"])]
+        if not self.kinds:
+            return sum(status in STEP_ENDED for status in shown), len(shown)
+        ended, there = runs.step_counts(self.run)
+        return ended, there + shown.count("blocked")
 
     @cached_property
     def criteria(self) -> list[dict[str, Any]]:
@@ -304,11 +383,11 @@ class RunPage:
         return [self._event(e) for e in self.entries if e["seq"] > seq]
 
     def _event(self, event: dict[str, Any]) -> dict[str, Any]:
-        node = (event["step"] or "").rpartition("/")[2].partition("[")[0]
+        path = event["step"] or ""
         return {
             **event,
             "words": words.event_words(event["kind"], event["data"] or {}),
-            "title": self.titles.get(node, node),
+            "title": self.title_of(path) if path else "",
         }
 
     @cached_property
@@ -342,7 +421,10 @@ class RunPage:
         """Where the run is, one sentence with the steps' own titles."""
         if self.run.status in (RunStatus.WAITING, RunStatus.RUNNING, RunStatus.QUEUED):
             active = [row for row in self.rows if row.status in ("in_doubt", "waiting", "running", "ready")]
-            told = [f"“{row.title}”: {row.look.word.lower()}" for row in active if row.status != "ready"]
+            busy = [row for row in active if row.status != "ready" and row.reason != "body"]
+            told = [f"“{self.title_of(row.path)}”: {row.look.word.lower()}" for row in busy[:MOST_TOLD]]
+            if len(busy) > MOST_TOLD:
+                told.append(f"and {words.plural(len(busy) - MOST_TOLD, 'more step')}")
             if told:
                 return "; ".join(told) + "."
         return str(self.explanation["why"])
@@ -381,6 +463,12 @@ class RunPage:
         return {name: render_to_string(f"runs/_{name}.html", context) for name in names}
 
 
+def _may_have_calls(step: dict[str, Any]) -> bool:
+    if step["status"] == "blocked":
+        return False
+    return step["ended_at"] is None or bool(step["model_calls"] or step["tool_calls"])
+
+
 def _filled(title: str, names: dict[str, Any]) -> str:
     """A title with its values; empty when it names something that is not there yet."""
     if "{{" not in title:
@@ -389,6 +477,16 @@ def _filled(title: str, names: dict[str, Any]) -> str:
         return str(expressions.render(title, names))
     except expressions.ExpressionError:
         return ""
+
+
+def passes_in_words(step: dict[str, Any]) -> str:
+    """How far a map or a loop is."""
+    passes = step["passes"]
+    done, failed = passes.get("done", 0), passes.get("failed", 0)
+    if step["kind"] == "loop":
+        return words.plural(passes.get("opened", 0), "round")
+    text = f"{done:,} of {passes.get('total', 0):,} items"
+    return f"{text}, {failed:,} failed" if failed else text
 
 
 def notes_of(output: Any) -> list[str]:

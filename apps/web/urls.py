@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.web.views import blueprints, gallery, home, inbox, runs, settings, sign_in
+from apps.web.views import (
+    blueprints,
+    gallery,
+    home,
+    inbox,
+    recovery,
+    runs,
+    schedules,
+    settings,
+    sign_in,
+    signals,
+)
 
 app_name = "web"
 urlpatterns = [
@@ -19,7 +30,16 @@ urlpatterns = [
     path("runs/<uuid:run_id>", runs.detail, name="runs-detail"),
     path("runs/<uuid:run_id>/kill-worker", runs.kill_worker, name="runs-kill-worker"),
     path("runs/<uuid:run_id>/effects/<uuid:effect_id>", runs.effect, name="runs-effect"),
+    *(
+        path(f"runs/<uuid:run_id>/{verb}", recovery.recover, {"verb": verb}, name="runs-recover")
+        for verb in recovery.VERBS
+    ),
+    path("runs/<uuid:run_id>/values/<str:hash>", runs.value, name="runs-value"),
+    path("runs/<uuid:run_id>/signals/<str:name>", signals.send, name="runs-signal"),
     path("runs/<uuid:run_id>/<str:verb>", runs.control, name="runs-control"),
+    path("schedules", schedules.index, name="blueprints-schedules"),
+    path("schedules/new", schedules.add, name="blueprints-schedules-add"),
+    path("schedules/<uuid:schedule_id>/<str:verb>", schedules.act, name="blueprints-schedules-act"),
     path("blueprints", blueprints.index, name="blueprints"),
     path("blueprints/<str:name>", blueprints.item, name="blueprints-item"),
     path("blueprints/<str:name>/run", blueprints.run, name="blueprints-run"),

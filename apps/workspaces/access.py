@@ -15,7 +15,7 @@ from apps.workspaces.errors import WorkspaceNotFound
 from apps.workspaces.models import Membership, User, Workspace
 from mirrorneuron.base.errors import Forbidden
 
-Channel = Literal["web", "api", "cli"]
+Channel = Literal["web", "api", "cli", "schedule", "hook"]
 _NEEDED: dict[Permission, str] = {
     Permission.READ: "viewer",
     Permission.DECIDE: "approver",

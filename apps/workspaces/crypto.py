@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 from apps.workspaces.errors import ConnectionUnreadable
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet, MultiFernet
 
 
 def seal(fields: dict[str, Any]) -> bytes:
@@ -25,6 +25,8 @@ def seal(fields: dict[str, Any]) -> bytes:
 
 def unseal(sealed: bytes | memoryview) -> dict[str, Any]:
     """The secret fields. Raises ConnectionUnreadable when no known secret key sealed them."""
+    from cryptography.fernet import InvalidToken
+
     try:
         opened: dict[str, Any] = json.loads(_keys().decrypt(bytes(sealed)))
     except InvalidToken as exc:
@@ -36,10 +38,16 @@ def unseal(sealed: bytes | memoryview) -> dict[str, Any]:
 
 
 def _keys() -> MultiFernet:
+    from cryptography.fernet import MultiFernet
+
     return MultiFernet([_fernet(key) for key in [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]])
 
 
 def _fernet(secret: str | bytes) -> Fernet:
+    from cryptography.fernet import Fernet
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     derived = HKDF(SHA256(), length=32, salt=None, info=b"mirrorneuron connections").derive(
         secret.encode() if isinstance(secret, str) else secret
     )

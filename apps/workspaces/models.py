@@ -43,7 +43,14 @@ class Workspace(models.Model):
     name = models.CharField(max_length=120)
     time_zone = models.CharField(max_length=64, default="UTC")
     """Used by schedules and monthly budgets."""
+    weight = models.IntegerField(default=1)
+    """Its share of the workers when others want them too: with 2 it gets twice as much as with 1."""
     created_at = models.DateTimeField(default=now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(weight__gte=1), name="workspace_weight_at_least_one")
+        ]
 
     def __str__(self) -> str:
         return self.name

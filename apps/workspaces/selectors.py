@@ -82,6 +82,11 @@ def file_for(principal: Principal, id: str | UUID) -> StoredFile:
     return _file(principal.workspace.id, id)
 
 
+def stored_file(workspace_id: UUID, id: str | UUID) -> StoredFile:
+    """The same for the engine, which acts for whoever started a run. Raises FileNotFound."""
+    return _file(workspace_id, id)
+
+
 def file_bytes(workspace_id: UUID, file_id: str | UUID) -> tuple[StoredFile, bytes]:
     """A stored file with its bytes, for a worker or a download that has checked access.
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-import structlog
+# structlog would load rich and a syntax highlighter for tracebacks we do not want (see below); that takes
+# longer than everything else here.
+_had_rich = "rich" in sys.modules
+if not _had_rich:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+
+if not _had_rich:
+    del sys.modules["rich"]
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,

@@ -18,6 +18,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from mirrorneuron.base.packed import Packed, Ref
+
 MAX_DEPTH = 100
 _REFUSED = re.compile("[\x00\ud800-\udfff]")
 
@@ -27,14 +29,35 @@ def storable(value: Any) -> Any:
 
     NUL and lone surrogates in strings become the visible text `\\u0000`, `\\ud800`; NaN and infinities become
     the texts "NaN", "Infinity", "-Infinity"; bytes become `{"$bytes": base64}`; nesting beyond 100 levels
-    becomes its JSON-like text. Never raises.
+    becomes its JSON-like text. What is packed already stays as it is. Never raises.
     """
     return _storable(value, 0)
 
 
 def _storable(value: Any, depth: int) -> Any:
-    if value is None or isinstance(value, bool):
+    # By exact type first: every output passes here, and nearly all of it is plain JSON.
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() and "\x00" not in value else _text(value)
+    if kind is bool or value is None:
         return value
+    if kind is int and -(2**63) <= value < 2**63:
+        return value
+    if kind is float and -math.inf < value < math.inf:
+        return value
+    if kind is dict and depth < MAX_DEPTH:
+        return {
+            (k if type(k) is str and k.isascii() and "\x00" not in k else _text(str(k))): _storable(
+                v, depth + 1
+            )
+            for k, v in value.items()
+        }
+    if kind is list and depth < MAX_DEPTH:
+        return [_storable(v, depth + 1) for v in value]
+    return _uncommon(value, depth)
+
+
+def _uncommon(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, int):
@@ -50,6 +73,8 @@ def _storable(value: Any, depth: int) -> Any:
         return str(value)
     if isinstance(value, (bytes, bytearray)):
         return {"$bytes": base64.b64encode(bytes(value)).decode()}
+    if isinstance(value, (Ref, Packed)):
+        return value
     if depth >= MAX_DEPTH:
         return _text(_shallow(value))
     if isinstance(value, dict):
@@ -62,6 +87,15 @@ def _storable(value: Any, depth: int) -> Any:
 
 
 def _text(text: str) -> str:
+    if "\x00" not in text:
+        if text.isascii():
+            return text
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            pass  # A lone surrogate.
+        else:
+            return text
     return _REFUSED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -78,15 +112,22 @@ def canonical(value: Any) -> str:
 
 
 def _normal(value: Any) -> Any:
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
+    if kind is int or kind is bool or value is None:
+        return value
+    if kind is dict:
+        return {(k if k.isascii() else unicodedata.normalize("NFC", k)): _normal(v) for k, v in value.items()}
+    if kind is list:
+        return [_normal(v) for v in value]
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
     if isinstance(value, float) and value.is_integer():
         # A database may give 1e20 back as the integer it reads like, which `storable` then holds as text.
         return storable(int(Decimal(repr(value))))
-    if isinstance(value, dict):
-        return {unicodedata.normalize("NFC", k): _normal(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_normal(v) for v in value]
+    if isinstance(value, (Ref, Packed)):
+        raise TypeError("A packed value has no canonical form; resolve it first.")
     return value
 
 

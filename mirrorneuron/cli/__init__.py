@@ -15,7 +15,11 @@ COMMANDS = {
     ),
     "run": Entry("run:run", "Start a run of a blueprint."),
     "runs": Entry("runs:runs", "Look at runs, pause, resume or cancel them."),
+    "schedule": Entry("schedule:schedule", "Start runs again and again."),
+    "signal": Entry("signal:signal", "Tell a run something it waits for."),
+    "hook": Entry("hook:hook", "Receive signed webhooks that start runs or tell them something."),
     "approvals": Entry("approvals:approvals", "Look at what waits for a person, and decide."),
+    "limits": Entry("limits:limits", "Limit calls of tools, models and people; see what rests or is down."),
     "effects": Entry("effects:effects", "Look at what touched the world; settle what is in doubt."),
     "blueprint": Entry("blueprint:blueprint", "Check, import, publish, export and draw blueprints."),
     "schema": Entry("blueprint:schema", "Write the JSON Schema of the blueprint format."),
@@ -26,7 +30,9 @@ COMMANDS = {
     "user": Entry("people:user", "Add people, give them a sign-in link or a password."),
     "connection": Entry("connections:connection", "Give tools the credentials they need."),
     "token": Entry("people:token", "Create, list and revoke API tokens."),
-    "bench": Entry("bench:bench", "Measure the engine on this machine."),
+    "backup": Entry("backup:backup", "Write the database and all files to one file.", house=False),
+    "restore": Entry("backup:restore", "Put a backup back.", house=False),
+    "bench": Entry("bench:bench", "Measure the engine on this machine.", house=False),
 }
 
 main = Root(

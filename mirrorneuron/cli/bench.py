@@ -1,53 +1,73 @@
-"""`mn bench`: what the engine costs on this machine, beside the database's own limit."""
+"""`mn bench`: what the engine costs on this machine, beside the database's own limit and beside others."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from pathlib import Path
 
 import click
 
-from mirrorneuron.cli.frame import Command, emit
+from mirrorneuron.base.errors import ConfigurationError, Unavailable
+from mirrorneuron.cli.frame import FAILED, Command, emit, say
+
+NAMES = ("W1", "W2", "W3", "W4", "W5", "W6", "W7")
 
 
 @click.command(cls=Command)
-@click.option("--workload", default="chain10", show_default=True, type=click.Choice(["chain10"]))
-@click.option("--runs", default=30, show_default=True, type=click.IntRange(1, 10_000))
-def bench(workload: str, runs: int) -> None:
-    """Measure the engine on the database of the environment; leaves nothing behind in it."""
-    from bench import chain10
-    from mirrorneuron import schema
+@click.option(
+    "--workload", "workloads", multiple=True, type=click.Choice(NAMES), help="Only this one; may be repeated."
+)
+@click.option("--rounds", type=click.IntRange(1, 100), help="How often everything is measured. [default: 3]")
+@click.option("--quick", is_flag=True, help="One small round, to see that it works.")
+@click.option("--own-postgres", is_flag=True, help="Start a PostgreSQL server for this, used by nobody else.")
+@click.option("--peers", is_flag=True, help="Measure DBOS and LangGraph in turn (see `make bench PEERS=1`).")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+def bench(
+    workloads: tuple[str, ...],
+    rounds: int | None,
+    quick: bool,
+    own_postgres: bool,
+    peers: bool,
+    markdown: bool,
+) -> None:
+    """Measure the engine on databases of its own, made on the server of DATABASE_URL and dropped afterwards.
 
-    schema.migrate()
-    figures = chain10.measure(runs)
-    emit(figures, _table(figures))
+    Without DATABASE_URL and --own-postgres it measures the embedded default, SQLite.
+    """
+    from bench import conduct, report
+    from bench.stage import set_up
+
+    url = os.environ.get("DATABASE_URL", "")
+    if peers and not (own_postgres or url.startswith("postgres")):
+        raise ConfigurationError(
+            "--peers needs PostgreSQL: that is where they keep their state.",
+            next="Set DATABASE_URL, or add --own-postgres.",
+        )
+    python = _peers_python() if peers else ""
+    try:
+        with set_up(
+            conduct.scale_of(quick=quick, rounds=rounds),
+            database_url=url,
+            own_postgres=own_postgres,
+            peers=tuple(conduct.PEERS) if peers else (),
+            peers_python=python,
+            say=say,
+        ) as stage:
+            document = conduct.conduct(stage, workloads or NAMES)
+    except FileNotFoundError as exc:
+        raise Unavailable(str(exc), next="Or set DATABASE_URL to a server that is there.") from exc
+    emit(document, lambda: report.tables(document, markdown=markdown))
+    if document["problems"]:
+        raise click.exceptions.Exit(FAILED)
 
 
-def _table(figures: dict[str, Any]) -> str:
-    lines = [
-        f"{figures['workload']} on {figures['server']}, {figures['runs']} runs of 10 steps, one at a time",
-        "",
-        f"{'':24}{'recorded':>12}{'pure':>12}{'floor':>12}",
-    ]
-    recorded, pure, floor = figures["recorded"], figures["pure"], figures["floor"]
+def _peers_python() -> str:
+    from bench.subject import ROOT
 
-    def row(name: str, a: Any, b: Any, c: Any = "") -> None:
-        lines.append(f"{name:24}{a!s:>12}{b!s:>12}{c!s:>12}")
-
-    row("steps per second", recorded["steps_per_second"], pure["steps_per_second"],
-        floor["step_commits_per_second"])  # fmt: skip
-    row("step gap p50 (ms)", recorded["step_gap_ms"]["p50"], pure["step_gap_ms"]["p50"],
-        floor["commit_ms"]["p50"])  # fmt: skip
-    row("step gap p95 (ms)", recorded["step_gap_ms"]["p95"], pure["step_gap_ms"]["p95"],
-        floor["commit_ms"]["p95"])  # fmt: skip
-    row("run p50 (ms)", recorded["run_ms"]["p50"], pure["run_ms"]["p50"])
-    row("commits per step", recorded["commits_per_step"], pure["commits_per_step"], 1)
-    row("statements per step", recorded["statements_per_step"], pure["statements_per_step"], 4)
-    row("entries per step", recorded["entries_per_step"], pure["entries_per_step"], 2)
-    if recorded["wal_bytes_per_step"]:
-        row("WAL bytes per step", recorded["wal_bytes_per_step"], pure["wal_bytes_per_step"])
-    lines += [
-        "",
-        "recorded: each step journals one call; pure: each step only computes. Both count everything from",
-        "start_run to the end. floor: the same rows by bare SQL on the same connection, one commit per step.",
-    ]
-    return "\n".join(lines)
+    python = Path(ROOT, ".venv-peers", "bin", "python")
+    if not python.exists():
+        raise Unavailable(
+            "The peers are not installed: .venv-peers is missing.",
+            next="Run `make peers` once, then this again; or `make bench PEERS=1`, which does both.",
+        )
+    return str(python)

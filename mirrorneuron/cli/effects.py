@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from apps.ledger.core.states import EffectState
+from apps.ledger.payloads import Extent
 from apps.runs import selectors, services
 from apps.runs.views import effect_view
 from mirrorneuron.cli.actor import acting
@@ -37,7 +38,10 @@ def list_(state: str | None, run_id: str | None, limit: int) -> None:
     """List effects, newest first."""
     principal = acting()
     run = selectors.run_for(principal, run_id) if run_id else None
-    items = [effect_view(e) for e in selectors.effects_for(principal, state=state, run=run)[:limit]]
+    items = [
+        effect_view(e, extent=Extent.LISTED)
+        for e in selectors.effects_for(principal, state=state, run=run)[:limit]
+    ]
     head = ("id", "tool", "state", "step", "run", "sent", "sends")
     rows = [
         [e["id"], e["tool"], e["state"], e["step"], e["run"], (e["sent_at"] or "")[:19], e["attempts"]]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from apps.blueprints.services import sync_gallery
 from mirrorneuron import datalock, schema
 from mirrorneuron.base.errors import ConfigurationError, Unavailable
 from mirrorneuron.cli.frame import Command, emit, say
@@ -17,6 +16,8 @@ from mirrorneuron.config import config
 def migrate() -> None:
     """Bring the database up to date and take over the gallery from disk; repeating it changes nothing."""
     from django.conf import settings
+
+    from apps.blueprints.services import sync_gallery
 
     applied = schema.migrate()
     gallery = sync_gallery(Path(settings.GALLERY_DIR))
@@ -31,10 +32,11 @@ def migrate() -> None:
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 def web(host: str, port: int) -> None:
     """Serve pages and API only. Start as many as wanted, behind a proxy."""
-    from mirrorneuron.serve import page_server
+    from mirrorneuron.serve import page_server, share_connections
     from mirrorneuron.supervisor import address, listen
 
     _need_schema()
+    share_connections()
     listener = listen(host, port)
     emit({"url": address(host, listener)}, f"Serving pages at {address(host, listener)}.")
     page_server(graceful_seconds=10).run(sockets=[listener])

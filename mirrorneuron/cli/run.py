@@ -39,6 +39,7 @@ from mirrorneuron.config import config
 @click.option("--key", metavar="IDEMPOTENCY_KEY", help="The same key and inputs give the same run again.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label to find the run by.")
 @click.option("--simulate", is_flag=True, help="Everything as usual, but no effect leaves.")
+@click.option("--priority", default=5, show_default=True, type=click.IntRange(0, 9), help="0 first, 9 last.")
 def run(
     what: str,
     pairs: tuple[str, ...],
@@ -48,6 +49,7 @@ def run(
     key: str | None,
     labels: tuple[str, ...],
     simulate: bool,
+    priority: int,
 ) -> None:
     """Start a run of a blueprint, from the gallery on first use, or of a file, stored unpublished."""
     principal = acting()
@@ -59,8 +61,9 @@ def run(
         version,
         inputs,
         idempotency_key=key,
-        labels=dict(_pair(label) for label in labels),
+        labels=labels_of(labels),
         simulate=simulate,
+        priority=priority,
     )
     if not (wait or follow):
         emit(run_view(started), f"Run {started.id} of {started.blueprint_name} has started.")
@@ -88,6 +91,11 @@ def version_of(principal: Principal, what: str) -> Version:
         # On a laptop this may be the first command ever, before any `mn up` has looked at the gallery.
         blueprint_services.sync_gallery(settings.GALLERY_DIR)
     return blueprint_services.version_for_run(principal, what)
+
+
+def labels_of(given: tuple[str, ...]) -> dict[str, str]:
+    """Labels as given on the command line, `key=value` each."""
+    return dict(_pair(label) for label in given)
 
 
 def _pair(text: str) -> tuple[str, str]:

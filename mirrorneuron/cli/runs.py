@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 
 from apps.blueprints.core.durations import parse_duration
-from apps.runs import selectors, services
+from apps.ledger.payloads import Extent
+from apps.runs import retention, selectors, services
 from apps.runs.core.states import RunStatus
 from apps.runs.views import effect_view, event_view, run_view
 from mirrorneuron.base.clock import now
+from mirrorneuron.cli import dead_letters, recovery
 from mirrorneuron.cli.actor import acting
 from mirrorneuron.cli.frame import Group, as_json, emit, table
 from mirrorneuron.cli.timeline import end_of, explanation, line_of
@@ -20,7 +23,17 @@ from mirrorneuron.cli.waiting import code_of, go_on, wait_for
 
 @click.group(cls=Group)
 def runs() -> None:
-    """Look at runs, pause, resume or cancel them."""
+    """Look at runs, pause, resume or cancel them; retry and skip steps, fork."""
+
+
+for command in (
+    recovery.retry,
+    recovery.skip,
+    recovery.fork,
+    dead_letters.dead_letters,
+    dead_letters.redrive,
+):
+    runs.add_command(command)
 
 
 @runs.command("list")
@@ -34,7 +47,8 @@ def list_(
 ) -> None:
     """List runs, newest first."""
     found = selectors.runs_for(acting(), status=status, blueprint=blueprint, label=label, since=_since(since))
-    views = [run_view(run) for run in found[:limit]]
+    shown = selectors.with_waiting(found[:limit])
+    views = [run_view(run, extent=Extent.LISTED) for run in shown]
     emit({"items": views}, lambda: table([_row(v) for v in views], _HEAD, "No runs."))
 
 
@@ -55,8 +69,8 @@ def show(id: str) -> None:
     """Show one run: its state, its steps and its effects."""
     run = selectors.run_for(acting(), id)
     view = run_view(run)
-    steps = selectors.steps_of(run)
-    effects = [effect_view(e) for e in selectors.run_effects(run)]
+    steps = selectors.steps_of(run, extent=Extent.LISTED)
+    effects = [effect_view(e, extent=Extent.LISTED) for e in selectors.run_effects(run)]
 
     def text() -> str:
         parts = [table([_row(view)], _HEAD, "")]
@@ -135,6 +149,46 @@ def resume(id: str, preview: bool) -> None:
         go_on(id)
 
 
+@runs.command()
+@click.argument("ids", nargs=-1, metavar="[RUN]...")
+@click.option("--older-than", metavar="TIME", help="All runs that ended that long ago, such as 90d.")
+@click.option("--delete", is_flag=True, help="Remove each run once its file was checked.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Instead of the archive.")
+@click.option("--preview", is_flag=True, help="Say which runs that would be and change nothing.")
+def archive(
+    ids: tuple[str, ...], older_than: str | None, delete: bool, folder: Path | None, preview: bool
+) -> None:
+    """Write ended runs to files of JSON Lines that `mn runs restore` brings back."""
+    who = acting()
+    if bool(ids) == bool(older_than):
+        raise click.UsageError("Name runs, or say --older-than.")
+    if older_than:
+        try:
+            days = parse_duration(older_than) / 86400
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), param_hint="--older-than")
+        old = retention.ended_before(days).filter(workspace=who.workspace)
+        wanted = retention.removable(old, 1_000_000)
+    else:
+        wanted = [selectors.run_for(who, id).id for id in ids]
+    if preview:
+        emit({"runs": [str(id) for id in wanted]}, lambda: "\n".join(map(str, wanted)) or "No runs.")
+        return
+    done = retention.archive_runs(who, wanted, folder=folder, delete=delete)
+    written = [{"run": str(one.run_id), "file": str(one.path), "rows": one.rows} for one in done]
+    word = "archived and removed" if delete else "archived"
+    lines = [*(str(one.path) for one in done), f"{len(done)} runs {word}."]
+    emit({"items": written, "deleted": delete}, "\n".join(lines))
+
+
+@runs.command()
+@click.argument("file_or_run")
+def restore(file_or_run: str) -> None:
+    """Bring an archived run back, from its file or by its id."""
+    run = retention.bring_back(acting(), file_or_run)
+    emit(run_view(run), f"Run {run.id} of {run.blueprint_name} is back.")
+
+
 def _act(done: str, consequences: dict[str, Any], preview: bool) -> None:
     def text() -> str:
         head = f"Run {consequences['run']} {'would be' if preview else 'is'} {done}."
@@ -149,6 +203,9 @@ def _act(done: str, consequences: dict[str, Any], preview: bool) -> None:
             for key, words in said.items()
             if consequences.get(key)
         ]
+        back = [f"{one['step']} by {one['tool']}" for one in consequences.get("compensations", ())]
+        if back and done == "cancelled":
+            lines.append(f"  taken back: {', '.join(back)}")
         return "\n".join([head, *lines])
 
     emit(consequences, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from apps.ledger.models import Entry
+from apps.ledger.selectors import Entry
 from apps.runs import selectors
 from apps.runs.core.states import RunStatus
 from apps.runs.models import Run

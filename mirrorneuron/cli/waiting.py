@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from apps.ledger.models import Entry
+from apps.ledger.selectors import Entry
 from apps.runs import selectors
 from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus
 from apps.runs.models import Run, Step
@@ -65,6 +65,8 @@ def rests(run: Run) -> bool:
     """Whether nothing will happen to the run without a person."""
     if run.status in RUN_ENDED or run.status == RunStatus.PAUSED:
         return True
+    if run.held_worker is not None:
+        return False
     open_steps = list(
         Step.objects.filter(run=run).exclude(status__in=["succeeded", "failed", "cancelled", "skipped"])
     )
@@ -90,7 +92,8 @@ def worker_elsewhere() -> bool:
 def _needs_a_person(step: Step) -> bool:
     if step.status == StepStatus.IN_DOUBT:
         return step.due_at is None
-    return step.status == StepStatus.WAITING and step.reason == "approval"
+    told = step.reason == "approval" or (step.reason == "signal" and step.due_at is None)
+    return step.status == StepStatus.WAITING and told
 
 
 @contextlib.contextmanager

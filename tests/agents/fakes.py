@@ -15,6 +15,7 @@ from apps.agents.tools.base import Tool, ToolRun
 from apps.blueprints.core import expressions
 from apps.blueprints.core.document import Document, Node
 from apps.blueprints.core.tools import ToolSpec
+from apps.governance.flow import Outgoing, Reply, Ticket
 from apps.ledger.core.states import EffectClass
 from apps.runs.errors import StepError, Suspended
 from apps.runs.ports import Ask, CallRecord, EffectCall
@@ -93,6 +94,12 @@ class FakeContext:
         for name, value in changes.items():
             setattr(fresh, name, value)
         return fresh
+
+    def admit(self, call: Outgoing, turn: int, ordinal: int = 0) -> Ticket:
+        return Ticket(call)
+
+    def called(self, ticket: Ticket, reply: Reply, **more: Any) -> None:
+        pass
 
     def names(self) -> dict[str, Any]:
         effects = [
@@ -182,6 +189,9 @@ class FakeContext:
 
     def file_bytes(self, file_id: str) -> bytes:
         return self.files[file_id]
+
+    def progress(self, note: str = "", *, at_least: float = 0.0) -> None:
+        pass
 
     def seconds_left(self) -> float:
         return 120.0

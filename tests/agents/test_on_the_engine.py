@@ -10,7 +10,8 @@ import pytest
 from apps.agents.providers import scripted
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.services import decide
-from apps.ledger.models import Effect, Entry
+from apps.ledger.models import Effect
+from apps.ledger.selectors import entries
 from apps.runs.claims import claim_next
 from apps.runs.executor import work
 from apps.runs.invariants import check_all
@@ -63,7 +64,7 @@ def start(workspace: Workspace, alice: User, principal: Callable[..., Principal]
 
 
 def kinds(run: Run) -> list[str]:
-    return list(Entry.objects.filter(run_id=run.id).order_by("seq").values_list("kind", flat=True))
+    return [e.kind for e in entries(run.id)]
 
 
 def test_after_a_crash_the_decision_is_replayed_and_the_tool_runs_once(

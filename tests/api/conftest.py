@@ -11,8 +11,11 @@ import pytest
 from django.test import Client
 
 from apps.approvals.models import ApprovalRequest
+from apps.ledger import payloads
 from apps.ledger.models import Effect
-from apps.runs.models import Run
+from apps.runs.hooks import HookPlan, add_hook
+from apps.runs.models import Hook, Run, Schedule
+from apps.runs.schedules import Plan, add_schedule
 from apps.runs.services import start_run
 from apps.workspaces.access import Principal
 from apps.workspaces.models import ApiToken, StoredFile, User, Workspace
@@ -85,6 +88,10 @@ class Things:
     effect: Effect
     file: StoredFile
     token: ApiToken
+    schedule: Schedule
+    hook: Hook
+    hash: str
+    """Of a large value of the run."""
 
     def fill(self, path: str) -> str:
         """A path of the schema with the ids of these things."""
@@ -94,7 +101,10 @@ class Things:
             "effect_id": self.effect.id,
             "file_id": self.file.id,
             "token_id": self.token.id,
+            "schedule_id": self.schedule.id,
+            "hook": self.hook.id,
             "path": "hello",
+            "hash": self.hash,
             "number": 1,
             "name": "go" if "signals" in path else self.run.blueprint_name,
         }
@@ -129,10 +139,16 @@ def things(workspace: Workspace, alice: User, principal: Callable[..., Principal
         arguments={"to": "ada@example.com"},
         sent_at=now(),
     )
+    (leaf,) = payloads.keep(workspace.id, run.id, "x" * 10_000).leaves
     return Things(
+        hash=leaf.ref.hash,
         run=run,
         request=ApprovalRequest.objects.get(run=run),
         effect=effect,
         file=store_file(who, "notes.txt", b"Some notes.", "text/plain"),
         token=create_token(who, "hers")[0],
+        schedule=add_schedule(who, Plan("hourly", run.blueprint_name, cron="0 * * * *")),
+        hook=add_hook(
+            who, HookPlan("paid", "signal", {"name": "go", "label": "order", "equals": "{{ body.order }}"})
+        ).hook,
     )

@@ -18,7 +18,7 @@ from apps.approvals.errors import (
 )
 from apps.approvals.models import ApprovalRequest, Decision
 from apps.approvals.services import action_hash
-from apps.ledger.models import Entry
+from apps.ledger import selectors as ledger
 from apps.runs.ports import desk
 from apps.runs.services import cancel_run
 from apps.workspaces.access import Principal
@@ -31,7 +31,7 @@ PrincipalOf = Callable[..., Principal]
 
 
 def entries(request: ApprovalRequest, kind: str) -> list[dict[str, Any]]:
-    return list(Entry.objects.filter(run_id=request.run_id, kind=kind).values_list("data", flat=True))
+    return [e.data for e in ledger.entries(request.run_id, kinds=[kind])]
 
 
 def test_the_question_shows_the_exact_action_and_binds_to_its_hash(ask: Ask) -> None:

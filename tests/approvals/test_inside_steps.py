@@ -12,7 +12,8 @@ from apps.approvals.errors import AnswerInvalid
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.services import action_hash
 from apps.ledger.core.states import EffectClass, EffectState
-from apps.ledger.models import Effect, Entry
+from apps.ledger.models import Effect
+from apps.ledger.selectors import entries
 from apps.runs import ports
 from apps.runs.models import Run
 from apps.runs.ports import Context, Done, EffectCall, Outcome
@@ -119,6 +120,6 @@ def test_the_clock_does_what_the_contract_says_and_never_approves(
         work_all()
     request.refresh_from_db()
     assert request.state == state and step_of(request).status == status
-    assert Entry.objects.filter(run_id=request.run_id, kind="approval.overdue").count() == 1
+    assert len(entries(request.run_id, kinds=["approval.overdue"])) == 1
     if state == "expired":
         assert step_of(request).port == "rejected"

@@ -12,7 +12,7 @@ from django.db import connection
 from apps.approvals import services
 from apps.approvals.errors import AlreadyDecided, ClaimedByOther
 from apps.approvals.models import ApprovalRequest, Decision
-from apps.ledger.models import Entry
+from apps.ledger.selectors import entries
 from apps.runs.services import cancel_run
 from apps.workspaces.access import Principal
 from apps.workspaces.models import User
@@ -58,7 +58,7 @@ def test_of_two_rivals_exactly_one_decides(ask: Ask, alice: User, bob: User, pri
         request.refresh_from_db()
         assert request.decisions.count() == 1
         assert losers[0].attributes["state"] == request.state
-        assert Entry.objects.filter(run_id=request.run_id, kind="approval.decided").count() == 1
+        assert len(entries(request.run_id, kinds=["approval.decided"])) == 1
         assert step_of(request).port == {"approved": "approved", "rejected": "rejected"}[request.state]
 
 

@@ -87,7 +87,6 @@ ERRORS: list[tuple[str, Change, str, str, str]] = [
     ("never ends", lambda d: add_edge(d, "send", "draft", max_rounds=2), "path_never_ends", "graph.edges[4]", "when"),
     ("overlapping rounds", _nodes_and_edges([_step("after")], [("send", "after"), ("send", "approve", {"max_rounds": 2, "when": "round < 2"})]),
      "overlapping_back_edges", "graph.edges[5]", "draft"),
-    ("kind of later", _node("search", kind="map"), "kind_not_runnable", "graph.nodes[0].kind", "agent"),
     ("unknown agent", _node("draft", agent="writter"), "unknown_agent", "graph.nodes[1].agent", '"writer"'),
     ("unknown model", _set("agents/writer/model", "cheep"), "unknown_model", "agents.writer.model", '"cheap"'),
     ("model without provider", _set("models/cheap/use", "gpt"), "bad_model", "models.cheap.use", "provider:model"),
@@ -390,3 +389,56 @@ def test_any_change_to_a_blueprint_never_raises(changes: list[tuple[list[int], s
 
     for problem in problems_after(change):
         assert problem.fix and problem.message and problem.code
+
+
+def _problems_of(nodes, edges=()):
+    found = validate(
+        {"apiVersion": "mirrorneuron/v1", "kind": "Blueprint", "metadata": {"name": "t"},
+         "contract": {"inputs": {"type": "object", "properties": {"all": {"type": "array"}}, "required": ["all"]}},
+         "graph": {"nodes": nodes, "edges": list(edges)}},
+        {},
+    )  # fmt: skip
+    return {(p.code, p.path) for p in found.errors}
+
+
+def _each(nodes, edges=(), **more):
+    return {"id": "each", "kind": "map", "items": "{{ inputs.all }}",
+            "body": {"nodes": nodes, "edges": list(edges)}, **more}  # fmt: skip
+
+
+def _value(id, output):
+    return {"id": id, "kind": "transform", "output": output}
+
+
+def test_a_body_may_read_its_item_its_own_steps_and_what_came_before():
+    body = [_value("a", "{{ item }}"), _value("b", "{{ steps.a.output + index + steps.first.output }}")]
+    nodes = [_value("first", 1), _each(body, [{"from": "a", "to": "b"}])]
+    assert _problems_of(nodes, [{"from": "first", "to": "each"}]) == set()
+
+
+@pytest.mark.parametrize(
+    ("node", "code"),
+    [
+        (_each([_value("a", "{{ itm }}")]), "unknown_name"),
+        (_each([_value("a", "{{ steps.nope.output }}")]), "unknown_node"),
+        (_each([_value("a", "{{ steps.later.output }}")]), "not_upstream"),
+        (_each([_value("a", 1)], [{"from": "a", "to": "gone"}]), "missing_node"),
+        (_each([]), "missing_field"),
+        (_each([{"id": "a", "kind": "transform"}]), "missing_field"),
+        ({"id": "each", "kind": "loop", "max_rounds": 3, "condition": "output > itm",
+          "body": {"nodes": [_value("a", 1)]}}, "unknown_name"),
+        ({"id": "each", "kind": "loop", "body": {"nodes": [_value("a", 1)]}}, "missing_field"),
+        ({"id": "each", "kind": "subflow"}, "missing_field"),
+        ({"id": "each", "kind": "subflow", "blueprint": "Not A Name"}, "bad_name"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_body_are_found_where_they_are(node, code):
+    problems = _problems_of([node, _value("later", 1)], [{"from": "each", "to": "later"}])
+    assert [c for c, _ in problems] == [code]
+    assert all(path.startswith("graph.nodes[0]") for _, path in problems)
+
+
+def test_a_loops_condition_may_read_the_round_that_has_just_ended():
+    node = {"id": "again", "kind": "loop", "max_rounds": 3, "condition": "steps.a.output > 2 && round > 1",
+            "body": {"nodes": [_value("a", "{{ previous == null ? 1 : previous + 1 }}")]}}  # fmt: skip
+    assert _problems_of([node]) == set()

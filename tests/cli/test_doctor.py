@@ -1,6 +1,6 @@
 import pytest
 
-from apps.ledger.models import Entry
+from apps.ledger.services import Line, append
 from mirrorneuron import datalock, doctor
 from mirrorneuron.config import config
 
@@ -95,7 +95,8 @@ def test_broken_promise_is_found(mn, workspace):
 
     from mirrorneuron.base.clock import now
 
-    Entry.objects.create(workspace=workspace, run_id=uuid4(), seq=2, at=now(), kind="run.started")
+    line = Line("run.started", "", None, {})
+    append(workspace_id=workspace.id, run_id=uuid4(), first_seq=2, at=now(), lines=[line])
     said = mn("doctor", "--json")
     assert said.code == 1 and said.json["findings"][0]["invariant"] == "I4"
 

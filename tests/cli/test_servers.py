@@ -95,7 +95,7 @@ def test_worker_process_works_and_stops_cleanly(server, blueprint, tmp_path, req
         code, run = server("run", blueprint, "-i", "n=4", "--wait", BROKER_URL=environ["BROKER_URL"])
         assert code == 0 and run["output"] == {"left": 9, "right": 10}, log.read_text()
         report = server("doctor", BROKER_URL=environ["BROKER_URL"])[1]
-        assert report["ok"] and not report["findings"]
+        assert not report["findings"], report
     finally:
         code = worker.stop()
     assert code == 0, log.read_text()

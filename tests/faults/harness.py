@@ -1,7 +1,8 @@
 """Real processes for fault tests: start an installation, kill its workers, look at what is left.
 
-Two shapes. `Laptop`: one `mn up` on SQLite with its supervisor. `Server`: `mn worker` processes on PostgreSQL
-and a Redis of its own. Tests drive both through `driver` and wait for conditions, never for time.
+Three shapes. `Laptop`: one `mn up` on SQLite with its supervisor. `Server`: forked workers on PostgreSQL
+and a Redis of its own. `File`: one forked worker at a time on SQLite. Tests drive all through `driver` and
+wait for conditions, never for time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import time
 import urllib.request
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +25,7 @@ from urllib.parse import urlsplit
 
 from tests import services
 from tests.fake_remote import FakeRemote, closed_port
+from tests.faults.nursery import Forked, Nursery
 
 ROOT = Path(__file__).resolve().parents[2]
 MN = [sys.executable, "-m", "mirrorneuron.cli"]
@@ -147,14 +150,14 @@ class Driver:
         line = self._popen.stdout.readline()
         assert line, f"The driver died on {do!r}:\n{self.log.read_text(errors='replace')[-4000:]}"
         answer = json.loads(line)
+        assert "crashed" not in answer, f"{do} crashed:\n{answer['crashed']}"
         assert "ok" in answer, f"{do} was refused: {answer['refused']}"
         return answer["ok"]
 
     def close(self) -> None:
         assert self._popen.stdin
-        self._popen.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(10)
+        with contextlib.suppress(OSError):
+            self._popen.stdin.close()
         self._popen.kill()
         self._popen.wait()
         if self._popen.stdout:
@@ -170,9 +173,9 @@ class Installation(ABC):
     def __init__(self, folder: Path, **env: str) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.data.mkdir(parents=True)
+        self.data.mkdir(parents=True, exist_ok=True)
         self.env = environment(self.data, **env)
-        self.processes: list[Process] = []
+        self.processes: list[Process | Forked] = []
         self.started = 0
         self.driver = Driver(self.env, folder / "driver.log")
         self.driver.ask("prepare")
@@ -188,7 +191,7 @@ class Installation(ABC):
         counter = self.data / "scripted" / f"{name}.asked"
         return len(counter.read_text().splitlines()) if counter.exists() else 0
 
-    def ensure_worker(self) -> Process:
+    def ensure_worker(self) -> Process | Forked:
         """A worker without anything special; the one of the test before if it is still there."""
         return self.processes[0] if self.processes else self.start_worker()
 
@@ -200,27 +203,16 @@ class Installation(ABC):
                 process.kill()
         self.processes = well[:1]
 
-    def start_armed(self, crash_at: str) -> Process:
+    def start_armed(self, crash_at: str) -> Process | Forked:
         """One worker that will die at a named point, and no other."""
         self.kill_all()
         return self.start_worker(crash_at)
 
-    def start_worker(self, crash_at: str = "", **env: str) -> Process:
-        process = Process(
-            self._command(),
-            self.env | env | ({"MN_CRASH_AT": crash_at} if crash_at else {}),
-            self.folder / f"process-{self.started}.log",
-        )
-        self.started += 1
-        process.is_armed = bool(crash_at or env)
-        self.processes.append(process)
-        return process
-
     @abstractmethod
-    def _command(self) -> list[str]:
-        """How a worker of this shape is started."""
+    def start_worker(self, crash_at: str = "", **env: Any) -> Process | Forked:
+        """Start a worker of this shape; crash_at: the named point at which it is to die."""
 
-    def wait_ready(self, process: Process) -> None:
+    def wait_ready(self, process: Process | Forked) -> None:
         """Until the process has a lease in the database."""
 
         def ready() -> bool:
@@ -230,7 +222,7 @@ class Installation(ABC):
         until(ready, "a worker with a lease")
 
     @abstractmethod
-    def restart_after_crash(self, process: Process) -> None:
+    def restart_after_crash(self, process: Process | Forked) -> None:
         """What an operator or a service manager does when the worker is gone."""
 
     def start(self, blueprint: str, **inputs: Any) -> Run:
@@ -249,6 +241,33 @@ class Installation(ABC):
     def close(self) -> None:
         self.kill_all()
         self.driver.close()
+
+    def settle(self, remote: FakeRemote, prefix: str = "", seconds: float = 60.0) -> dict[str, int]:
+        """Play the people until every run whose reference begins with `prefix` has ended, and say how."""
+        left: list[Any] = []
+
+        def ended() -> bool:
+            remote.catch_up()
+            self.driver.ask("answer_everything", executed=[r for r, n in list(remote.times.items()) if n])
+            left[:] = self.driver.ask("unfinished", prefix=prefix)
+            return not left
+
+        try:
+            until(ended, "every run to end", seconds)
+        except TooLate as late:
+            raise TooLate(f"{late}\nleft: {left[:5]}\n{self.logs()}") from None
+        return dict(self.driver.ask("statuses", prefix=prefix))
+
+    def assert_world_matches(self, remote: FakeRemote, prefix: str = "") -> None:
+        """What the remote did is what the ledger says, once each; and the invariants hold."""
+        committed = Counter(
+            e["reference"] for e in self.driver.ask("effects", prefix=prefix) if e["state"] == "committed"
+        )
+        executed = {r: n for r, n in remote.times.items() if r.startswith(prefix)}
+        assert executed == dict(committed)
+        assert all(times == 1 for times in executed.values()), executed
+        remote.assert_each_key_once()
+        self.assert_sound()
 
     def assert_sound(self) -> None:
         """Invariants I1 to I7."""
@@ -272,10 +291,18 @@ class Laptop(Installation):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def _command(self) -> list[str]:
-        return [*MN, "up", "--no-browser", "--port", str(self.port)]
+    def start_worker(self, crash_at: str = "", **env: Any) -> Process | Forked:
+        process = Process(
+            [*MN, "up", "--no-browser", "--port", str(self.port)],
+            self.env | env | ({"MN_CRASH_AT": crash_at} if crash_at else {}),
+            self.folder / f"process-{self.started}.log",
+        )
+        self.started += 1
+        process.is_armed = bool(crash_at or env)
+        self.processes.append(process)
+        return process
 
-    def wait_ready(self, process: Process) -> None:
+    def wait_ready(self, process: Process | Forked) -> None:
         def ready() -> bool:
             assert process.is_running, f"It exited with {process.wait_exit(1)}:\n{process.tail()}"
             try:
@@ -286,28 +313,66 @@ class Laptop(Installation):
 
         until(ready, "`mn up` to answer")
 
-    def restart_after_crash(self, process: Process) -> None:
+    def restart_after_crash(self, process: Process | Forked) -> None:
         """The supervisor of `mn up` does it by itself."""
         assert process.is_running, f"The supervisor ended too:\n{process.tail()}"
         process.is_armed = False
 
 
-class Server(Installation):
-    shape = "server"
+class Forking(Installation):
+    """An installation whose workers are forked from a template, which takes milliseconds."""
 
-    def __init__(self, folder: Path, database_url: str, redis: Redis) -> None:
-        self.redis = redis
-        super().__init__(folder, DATABASE_URL=database_url, BROKER_URL=redis.url, CHANNEL_URL=redis.url)
+    def __init__(self, folder: Path, **env: str) -> None:
+        super().__init__(folder, **env)
+        self.nursery = Nursery(self.env, folder)
 
-    def _command(self) -> list[str]:
-        return [*MN, "worker", "--pool", "threads", "-c", "4"]
+    def start_worker(
+        self,
+        crash_at: str = "",
+        *,
+        slots: int = 4,
+        database: tuple[str, int] | None = None,
+        skew_seconds: float = 0.0,
+        **env: str,
+    ) -> Forked:
+        changed = env | ({"MN_CRASH_AT": crash_at} if crash_at else {})
+        worker = self.nursery.fork(slots=slots, env=changed, database=database, skew_seconds=skew_seconds)
+        worker.is_armed = bool(changed or database or skew_seconds)
+        self.processes.append(worker)
+        return worker
 
-    def restart_after_crash(self, process: Process) -> None:
+    def restart_after_crash(self, process: Process | Forked) -> None:
         code = process.wait_exit()
         assert code == 137, f"It ended with {code} instead of dying at the point:\n{process.tail()}"
         self.processes.remove(process)
         process.kill()
+        # Its lease is not waited for: that it is noticed at all is another test's promise.
+        self.driver.ask("expire_leases")
         self.start_worker()
+
+    def close(self) -> None:
+        super().close()
+        self.nursery.close()
+
+
+class Server(Forking):
+    """Workers on PostgreSQL with a doorbell over Redis."""
+
+    shape = "server"
+
+    def __init__(self, folder: Path, database_url: str, redis: Redis, **env: str) -> None:
+        self.redis = redis
+        super().__init__(
+            folder, **{"DATABASE_URL": database_url, "BROKER_URL": redis.url, "CHANNEL_URL": redis.url, **env}
+        )
+        parts = urlsplit(database_url)
+        self.database_address = (parts.hostname or "127.0.0.1", parts.port or 5432)
+
+
+class File(Forking):
+    """One worker at a time on SQLite, as `mn worker` on a laptop: it holds the data lock."""
+
+    shape = "file"
 
 
 class Run:

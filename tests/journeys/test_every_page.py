@@ -24,6 +24,15 @@ def inbox_card(page: Page) -> None:
     open_card(page)
 
 
+def fork_page(page: Page) -> None:
+    waiting_run(page)
+    page.locator('.timeline-row[data-state="succeeded"]').first.click()
+    page.locator('[data-action="fork-edit"]').click()
+    page.locator('[data-action="fork-confirm"]').wait_for()
+    page.get_by_role("link", name="Do it again").click()
+    page.get_by_text("Starts a new run. This one stays as it is.").wait_for()
+
+
 def at(path: str) -> Callable[[Page], None]:
     def open_(page: Page) -> None:
         page.goto(path)
@@ -35,6 +44,7 @@ PAGES: dict[str, Callable[[Page], None]] = {
     "gallery": at("/gallery"),
     "gallery-item": at(f"/gallery/{SAMPLE}"),
     "run-waiting": waiting_run,
+    "run-fork": fork_page,
     "inbox-card": inbox_card,
     "inbox": at("/inbox"),
     "runs": at("/runs"),

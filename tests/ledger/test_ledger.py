@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, transaction
 
-from apps.ledger import live
+from apps.ledger import live, selectors
 from apps.ledger.core.states import MOVES, EffectState
-from apps.ledger.models import Effect, Entry, Evidence
-from apps.ledger.selectors import effects_of, entries_after
+from apps.ledger.models import Effect, EntryBatch, Evidence
+from apps.ledger.selectors import effects_of, entries, entries_after, has_batch, has_entry
 from apps.ledger.services import Line, add_evidence, append
 from mirrorneuron.base.clock import now
 
@@ -50,6 +51,56 @@ def test_lines_are_numbered_one_after_the_other(write, run_id):
     assert [e.seq for e in entries_after(run_id, 0, limit=2)] == [1, 2]
 
 
+def test_entries_of_one_transaction_are_one_row(write, run_id):
+    write(1, line(), line(), line())
+    assert list(EntryBatch.objects.values_list("run_id", "seq")) == [(run_id, 3)]
+
+
+def test_a_transaction_without_entries_leaves_no_row(write):
+    write(1)
+    assert not EntryBatch.objects.exists()
+
+
+def test_a_long_history_is_read_in_pieces(write, run_id, monkeypatch):
+    monkeypatch.setattr(selectors, "BATCHES_AT_ONCE", 2)
+    for first in range(1, 20, 2):
+        write(first, line(), line())
+    assert [e.seq for e in entries_after(run_id, 0)] == list(range(1, 21))
+    assert [e.seq for e in entries_after(run_id, 2, limit=7)] == list(range(3, 10))
+    assert entries_after(run_id, 20) == []
+
+
+def test_entries_are_found_by_kind_and_step(write, run_id):
+    write(1, Line("step.ready", "a", 0, {}), Line("step.ready", "b", 0, {}))
+    write(3, Line("step.succeeded", "a", 1, {}), Line("step.failed", "b", 1, {}))
+    assert [e.seq for e in entries(run_id, kinds=["step.ready", "step.failed"])] == [1, 2, 4]
+    assert [e.seq for e in entries(run_id, path="a")] == [1, 3]
+    assert [e.seq for e in entries(run_id, path="b", kinds=["step.failed"])] == [4]
+    assert [e.seq for e in entries(run_id, newest=1)] == [3, 4]
+    assert [e.seq for e in entries(run_id, newest=2)] == [1, 2, 3, 4]
+
+
+def test_what_somebody_wrote_is_not_taken_for_an_entry(write, run_id):
+    forged = {"text": '["run.recovered","",null,{}]', "value": ["run.recovered", "b", None, {}]}
+    write(1, Line("step.succeeded", "a", 1, forged))
+    assert not has_entry(run_id, "run.recovered")
+    assert entries(run_id, path="b") == []
+
+
+def test_an_entry_counts_from_a_time_on(write, run_id):
+    write(1, line("run.recovered"))
+    written = entries(run_id)[0].at
+    assert has_entry(run_id, "run.recovered", since=written)
+    assert not has_entry(run_id, "run.recovered", since=written + timedelta(microseconds=1))
+
+
+def test_a_transaction_is_known_by_number_and_time(write, run_id):
+    write(1, line(), line())
+    at = entries(run_id)[0].at
+    assert has_batch(run_id, 2, at)
+    assert not has_batch(run_id, 1, at) and not has_batch(run_id, 2, at + timedelta(microseconds=1))
+
+
 def test_a_number_is_given_once(write):
     write(1, line())
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -59,7 +110,7 @@ def test_a_number_is_given_once(write):
 def test_two_runs_count_apart(workspace, write):
     write(1, line())
     append(workspace_id=workspace.id, run_id=uuid4(), first_seq=1, at=now(), lines=[line()])
-    assert Entry.objects.filter(seq=1).count() == 2
+    assert EntryBatch.objects.filter(seq=1).count() == 2
 
 
 def test_a_line_holds_whatever_happened(write, run_id):

@@ -30,6 +30,14 @@ def version_of(workspace: Any, nodes: list, edges: list = (), **document: Any) -
     )
 
 
+def recorded(id: str, output: Any = 1, **more: Any) -> dict[str, Any]:
+    """A node whose result must not be computed twice, so that it is claimed and stored by itself.
+
+    What it gives is rendered as a transform's; the handler is a stand-in (tests/runs/conftest.py).
+    """
+    return {"id": id, "kind": "code", "code": "-", "output": output, **more}
+
+
 def register_worker(boot: UUID | None = None, lease_seconds: float = 60) -> UUID:
     from datetime import timedelta
 

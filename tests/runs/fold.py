@@ -8,6 +8,7 @@ SAYS = {
     "step.ready": "ready",
     "step.started": "running",
     "step.succeeded": "succeeded",
+    "step.kept": "succeeded",
     "step.failed": "failed",
     "step.cancelled": "cancelled",
     "step.skipped": "skipped",

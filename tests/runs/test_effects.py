@@ -11,7 +11,8 @@ from django.db import OperationalError
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.services import decide
 from apps.ledger.core.states import EffectClass
-from apps.ledger.models import Effect, Entry, Evidence
+from apps.ledger.models import Effect, Evidence
+from apps.ledger.selectors import entries
 from apps.ledger.services import add_evidence
 from apps.runs import ports, services
 from apps.runs.claims import claim_next
@@ -367,7 +368,7 @@ def test_an_effect_is_sent_once_although_the_answer_to_a_commit_is_lost(start, w
         work(claim, boot, ("default",), chain=True)
     assert statuses(run) == {"pay": "succeeded"}
     assert len(world.sends) == 1
-    kinds = list(Entry.objects.filter(run_id=run.id).values_list("kind", flat=True))
+    kinds = [e.kind for e in entries(run.id)]
     assert (kinds.count("effect.sent"), kinds.count("effect.committed")) == (1, 1)
 
 
@@ -386,7 +387,7 @@ def test_a_journal_is_written_once_although_the_answer_to_its_commit_is_lost(sta
     assert statuses(run) == {"pay": "succeeded"}
     run.refresh_from_db()
     assert run.cost_microusd == 5
-    assert Entry.objects.filter(run_id=run.id, kind="model.requested").count() == 1
+    assert len(entries(run.id, kinds=["model.requested"])) == 1
 
 
 # --- doubts that must not be forgotten --------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apps.ledger.models import Entry
+from apps.ledger import selectors as ledger
 from apps.runs import ports, services
 from apps.runs.claims import claim_next
 from apps.runs.core.states import RUN_ENDED
@@ -97,7 +97,7 @@ def test_the_folded_ledger_equals_the_stored_rows(seed, workspace, alice, princi
                 else:
                     while claim is not None:
                         claim = work(claim, boot, ("default",), chain=chance.random() < 0.5)
-            entries = Entry.objects.filter(run_id=run.id).order_by("seq").values_list("kind", "step_path")
+            entries = [(e.kind, e.step_path) for e in ledger.entries(run.id)]
             assert fold(entries) == statuses(run)
         if Run.objects.get(id=run.id).status not in RUN_ENDED:
             services.cancel_run(principal(alice), run.id)

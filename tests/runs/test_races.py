@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 from django.db import connection, connections
 
-from apps.ledger.models import Effect, Entry
+from apps.ledger.models import Effect
+from apps.ledger.selectors import entries
 from apps.runs import effects, executor, ports, services, upkeep
 from apps.runs.claims import claim_next
 from apps.runs.core.states import StepStatus
@@ -17,7 +18,7 @@ from apps.runs.invariants import check_all
 from apps.runs.models import Run, Worker
 from apps.runs.ports import Done, EffectCall
 from mirrorneuron.base.clock import now
-from tests.runs.engine import register_worker, statuses, version_of, work_all
+from tests.runs.engine import recorded, register_worker, statuses, version_of, work_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,8 +39,7 @@ def start(workspace, alice, principal):
     return start
 
 
-def t(id, **more):
-    return {"id": id, "kind": "transform", "output": 1, **more}
+t = recorded
 
 
 def together(*jobs):
@@ -65,7 +65,7 @@ def together(*jobs):
 
 
 def seqs(run):
-    return list(Entry.objects.filter(run_id=run.id).order_by("seq").values_list("seq", flat=True))
+    return [e.seq for e in entries(run.id)]
 
 
 def test_steps_that_finish_together_start_their_join_once(start, monkeypatch):
@@ -85,7 +85,7 @@ def test_steps_that_finish_together_start_their_join_once(start, monkeypatch):
     monkeypatch.setattr(executor, "_finish_surely", real)
     work_all(boot)
     assert set(statuses(run).values()) == {"succeeded"}
-    kinds = list(Entry.objects.filter(run_id=run.id, step_path="j").values_list("kind", flat=True))
+    kinds = [e.kind for e in entries(run.id, path="j")]
     assert kinds.count("step.ready") == kinds.count("step.succeeded") == 1
     assert seqs(run) == list(range(1, len(seqs(run)) + 1))
 

@@ -33,7 +33,7 @@ def document(nodes, edges, **contract):
     )
 
 
-def _evaluate(expression, names):
+def _evaluate(expression, names, scope=""):
     if expression == "broken":
         raise ValueError("broken cannot be evaluated")
     return {"yes": True, "no": False}[expression]
@@ -363,7 +363,7 @@ def test_a_value_is_the_same_before_and_after_it_was_stored():
     seen = {}
     plan = compile_plan(document([t("a")], []))
     state = RunState(id=uuid4(), workspace_id=uuid4(), status=RunStatus.QUEUED, seq=0)
-    x = Transition(plan=plan, state=state, now=AT, evaluate=lambda e, n: True, learn=seen.__setitem__)
+    x = Transition(plan=plan, state=state, now=AT, evaluate=lambda e, n, s: True, learn=seen.__setitem__)
     x.start()
     x.claim("a", BOOT, 60)
     x.succeed("a", {"when": AT, "odd": float("nan"), "pair": (1, 2)})
@@ -381,7 +381,7 @@ def test_a_step_that_fails_after_all_has_no_output_to_go_on_with():
     assert (state.steps["a"].status, seen["a"]) == (StepStatus.FAILED, None)
 
 
-def _no(expression, names):
+def _no(expression, names, scope):
     raise ValueError(f"{expression} cannot be evaluated")
 
 

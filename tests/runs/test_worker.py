@@ -9,25 +9,25 @@ from datetime import timedelta
 import pytest
 from django.db import InterfaceError, OperationalError
 
-from apps.runs import at_work, ports, services, transact, worker
+from apps.runs import at_work, lease, ports, services, transact, worker
+from apps.runs.candidates import PAGE
 from apps.runs.claims import claim_next, needs_empty_process
 from apps.runs.core.limits import LIMITS
 from apps.runs.executor import work
 from apps.runs.invariants import check_all
 from apps.runs.models import Run, Step, Worker
 from apps.runs.ports import Done
-from apps.runs.upkeep import reap, take_back, upkeep
+from apps.runs.upkeep import anything_due, reap, take_back, upkeep
 from apps.runs.worker import WorkerProcess
 from mirrorneuron.base.clock import clock, now
 from mirrorneuron.config import config
 from tests.runs.commits import answer_lost
-from tests.runs.engine import register_worker, statuses, version_of, work_all
+from tests.runs.engine import recorded, register_worker, statuses, version_of, work_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def t(id, output=1, **more):
-    return {"id": id, "kind": "transform", "output": output, **more}
+t = recorded
 
 
 @pytest.fixture
@@ -102,16 +102,16 @@ def test_slots_work_side_by_side_and_are_given_back(start, process, gate):
     go.set()
     until(lambda: ended(run), "the run ended")
     until(lambda: made._busy == 0 and made._free._value == 2, "all slots are free")
-    assert not made._drains or all(not x.is_alive() for x in list(made._drains))
+    until(lambda: not any(x.is_alive() for x in list(made._drains)), "the threads that worked have ended")
 
 
-def test_what_a_stopped_worker_leaves_is_taken_over_and_counts_nothing(start, process, gate):
+def test_what_a_worker_cannot_finish_before_it_stops_is_handed_back_and_counts_nothing(start, process, gate):
     entered, go = gate
     run = start({"id": "p", "kind": "tool", "tool": "x"})
     first = process()
     assert entered.acquire(timeout=20)
     first.stop(0.1)
-    assert reap(register_worker()) == 1
+    assert reap(register_worker()) == 0
     step = run.steps.get()
     assert (step.status, step.losses, step.failures) == ("ready", 0, 0)
     go.set()
@@ -123,30 +123,45 @@ def test_what_a_stopped_worker_leaves_is_taken_over_and_counts_nothing(start, pr
 
 def test_a_broken_connection_does_not_end_the_lease(monkeypatch, db):
     made = WorkerProcess()
+    made.lease.seconds = 0.04
     asked = []
 
-    def broken(self):
+    def broken():
         asked.append(1)
         if len(asked) == 2:
-            self._stopping.set()
+            made._stopped.set()
         raise InterfaceError("connection already closed")
 
-    monkeypatch.setattr(WorkerProcess, "_kill_requested", broken)
+    monkeypatch.setattr(made.lease, "renew", broken)
     made._lease_loop()
     assert len(asked) == 2
 
 
+def test_the_kill_button_is_obeyed_at_the_next_look(monkeypatch, db):
+    killed = []
+    made = WorkerProcess()
+    made.lease.take(sole=False)
+    monkeypatch.setattr(worker.os, "kill", lambda pid, number: killed.append(number))
+    assert not anything_due(made.boot, ("default",))
+    Worker.objects.filter(boot=made.boot).update(kill_requested_at=now())
+    assert anything_due(made.boot, ("default",))
+    made._obey_kill_button()
+    made.sole = True
+    made._obey_kill_button()
+    assert killed == [worker.signal.SIGKILL]
+
+
 def test_a_renewal_that_failed_is_no_renewal(monkeypatch, db):
     made = WorkerProcess()
-    made._renewed = before = time.monotonic() - 1000
+    made.lease._renewed = before = time.monotonic() - 1000
 
     def away():
         raise OperationalError("gone")
 
-    monkeypatch.setattr(WorkerProcess, "sync_clock", staticmethod(away))
+    monkeypatch.setattr(lease, "sync_clock", away)
     with pytest.raises(OperationalError):
         made.ensure_lease()
-    assert made._renewed == before
+    assert made.lease._renewed == before
 
 
 def test_a_claim_whose_answer_was_lost_is_given_back_and_counts_nothing(start):
@@ -201,7 +216,7 @@ def test_a_process_whose_slots_are_past_their_deadline_exits(start, process, gat
 
 
 def test_steps_that_killed_a_worker_do_not_hide_the_others(start):
-    for _ in range(LIMITS.claim_candidates + 2):
+    for _ in range(PAGE + 2):
         start(t("bad"))
     Step.objects.update(losses=1)
     good = start(t("good"))

@@ -18,6 +18,8 @@ QUERIES = {
     f"/gallery/{DEMO}": 8,
     "/blueprints": 9,
     f"/blueprints/{DEMO}": 12,
+    "/schedules": 9,
+    f"/schedules/new?blueprint={DEMO}": 12,
     "/runs": 10,
     "/runs/{run}": 22,
     "/runs/{run}/cancel": 20,

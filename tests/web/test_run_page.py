@@ -11,7 +11,8 @@ from uuid import uuid4
 import pytest
 
 from apps.approvals.models import ApprovalRequest
-from apps.ledger.models import Effect, Entry
+from apps.ledger.models import Effect
+from apps.ledger.services import Line, append
 from apps.runs.models import Call, Run, Worker
 from apps.web.run_page import proof_line
 from apps.web.views import runs as views
@@ -166,9 +167,9 @@ def test_only_a_demo_offers_the_kill_button(demo: Run, browser: ClientOf, alice:
 
 def test_a_recovery_is_told_in_one_line(demo: Run, browser: ClientOf, alice: User) -> None:
     data = {"at_step": 4, "kept": 3, "repeated": 0, "effects_repeated": 0, "seconds": 1.84}
-    Entry.objects.create(
-        workspace_id=demo.workspace_id, run_id=demo.id, seq=demo.seq + 1, at=now(),
-        kind="run.recovered", data=data,
+    append(
+        workspace_id=demo.workspace_id, run_id=demo.id, first_seq=demo.seq + 1, at=now(),
+        lines=[Line("run.recovered", "", None, data)],
     )  # fmt: skip
     Run.objects.filter(id=demo.id).update(seq=demo.seq + 1)
     html = browser(alice).get(f"/runs/{demo.id}").content.decode()

@@ -10,10 +10,10 @@ import pytest
 from django.test import Client
 
 from apps.runs.models import Run
-from apps.web.core.throttle import Throttle
 from apps.web.views import sign_in
 from apps.workspaces.models import SignInLink, User
 from apps.workspaces.services import create_sign_in_link
+from mirrorneuron.base.throttle import Throttle
 from tests.web.conftest import ClientOf
 
 PAGES = [

@@ -23,6 +23,11 @@ FREE = frozenset({"offline", "scripted"})
 """Providers that cost nothing by their nature."""
 
 
+def reaches_out(model: str) -> bool:
+    """Whether asking this model leaves the process, so that limits and breakers have a say."""
+    return model.partition(":")[0] != "offline"
+
+
 @lru_cache(maxsize=len(_PROVIDERS))
 def _made(name: str) -> Provider:
     module, cls = _PROVIDERS[name]

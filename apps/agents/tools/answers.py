@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from datetime import UTC
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from apps.agents.tools.base import AmbiguousOutcome, DefiniteFailure, StepError
-from apps.agents.tools.client import Response
 from mirrorneuron.base.clock import now
+
+if TYPE_CHECKING:
+    from apps.agents.tools.client import Response
 
 NOBODY_KNOWS = frozenset({408, 409, 423, 425})
 KEPT_HEADERS = (
@@ -67,7 +69,8 @@ def settle(response: Response, *, is_write: bool, shown: str) -> None:
     if 400 <= status < 500 and status not in NOBODY_KNOWS:
         raise DefiniteFailure(f"{said}: the request was refused.", permanent=True, **details)
     if is_write:
-        raise AmbiguousOutcome(f"{said}, which does not tell whether it took effect.", **details)
+        asked: dict[str, Any] = {"retry_after": wait} if wait else {}
+        raise AmbiguousOutcome(f"{said}, which does not tell whether it took effect.", **asked, **details)
     is_lasting = 300 <= status < 400
     raise StepError(f"{said}.", retry_after=wait, permanent=is_lasting, code="bad_answer", **details)
 

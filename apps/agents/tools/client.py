@@ -297,6 +297,9 @@ class _Bounded(httpcore.NetworkStream):
         return self.inner.read(max_bytes, timeout=self.backend.left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if time.monotonic() >= self.backend.deadline:
+            # A process that was asleep must not send when everybody takes the call for over.
+            raise httpcore.WriteTimeout("no time is left")
         self.inner.write(buffer, timeout=self.backend.left(timeout))
 
     def close(self) -> None:

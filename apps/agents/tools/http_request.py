@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-
-from apps.agents.tools import answers, client
+from apps.agents.tools import answers
 from apps.agents.tools.base import AmbiguousOutcome, EffectClass, StepError, Tool, ToolRun, ToolSpec
 
 READS = frozenset({"GET", "HEAD"})
@@ -47,6 +45,7 @@ SPEC = ToolSpec(
     sinks=("url", "query", "headers", "json", "text"),
     open_world=True,
     timeout_seconds=30.0,
+    by_arguments=True,
 )
 
 
@@ -60,6 +59,10 @@ def method_of(arguments: Mapping[str, Any]) -> str:
 
 def run(call: ToolRun) -> dict[str, Any]:
     """Make the request; redirects are followed for reads only."""
+    import httpx  # with the client a tenth of a second, which the start of a worker does not have
+
+    from apps.agents.tools import client
+
     arguments = call.arguments
     method = method_of(arguments)
     is_write = method not in READS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 from django.http import HttpRequest
@@ -12,6 +13,7 @@ from apps.api.doors import principal, reads, writes
 from apps.api.paging import Cursor, Limit, Page, page
 from apps.api.shapes import Effect
 from apps.ledger.core.states import EffectState
+from apps.ledger.payloads import Extent
 from apps.runs import selectors, services, views
 
 router = Router(by_alias=True)
@@ -31,7 +33,7 @@ def list_effects(
 ) -> Any:
     """Newest first; `state=in_doubt` is the operator's list."""
     rows = selectors.effects_for(principal(request), state=str(state) if state else None)
-    return page(rows, views.effect_view, cursor=cursor, limit=limit)
+    return page(rows, partial(views.effect_view, extent=Extent.LISTED), cursor=cursor, limit=limit)
 
 
 @router.get("/{effect_id}", response=reads(Effect), summary="Read one effect")

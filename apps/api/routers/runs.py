@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
@@ -11,7 +12,7 @@ from ninja.responses import Status
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from apps.api import idempotency
-from apps.api.doors import principal, reads, step_path, writes
+from apps.api.doors import answer, principal, reads, step_path, writes
 from apps.api.paging import Cursor, Limit, Page, listed, page
 from apps.api.shapes import (
     Consequences,
@@ -20,14 +21,17 @@ from apps.api.shapes import (
     Event,
     Explanation,
     Export,
+    Payload,
     Run,
     Signal,
+    Signals,
     Step,
 )
 from apps.approvals.selectors import requests_of_run
 from apps.approvals.views import request_view
 from apps.blueprints.services import version_for_run
-from apps.runs import selectors, services, views
+from apps.ledger.payloads import Extent
+from apps.runs import selectors, services, signals, views
 from apps.runs.core.states import RunStatus
 from mirrorneuron.base.errors import NotFound
 
@@ -44,6 +48,7 @@ class StartIn(BaseModel):
         {}, description="By the blueprint's input schema; file inputs are ids from POST /files."
     )
     simulate: bool = Field(False, description="Every check and row as usual, but no byte leaves.")
+    priority: int = Field(5, ge=0, le=9, description="0 first, 9 last, among the workspace's own runs.")
     labels: dict[str, str] = Field({}, max_length=50)
 
 
@@ -83,6 +88,7 @@ def start_run(request: HttpRequest, response: HttpResponse, payload: StartIn) ->
         idempotency_key=idempotency.key_of(request),
         labels=payload.labels,
         simulate=payload.simulate,
+        priority=payload.priority,
     )
     response["Location"] = f"{request.path}/{run.id}"
     return Status(202, views.run_view(run))
@@ -99,7 +105,8 @@ def list_runs(request: HttpRequest, filters: Query[RunFilter], cursor: Cursor = 
         label=filters.label,
         since=since,
     )
-    return page(rows, views.run_view, cursor=cursor, limit=limit)
+    view = partial(views.run_view, extent=Extent.LISTED)
+    return answer(page(rows, view, cursor=cursor, limit=limit, complete=selectors.with_waiting))
 
 
 @router.get("/{run_id}", response=reads(Run), summary="Read one run")
@@ -109,7 +116,10 @@ def get_run(request: HttpRequest, run_id: str) -> Any:
 
 @router.get("/{run_id}/steps", response=reads(Page[Step]), summary="All steps, blocked ones included")
 def list_steps(request: HttpRequest, run_id: str) -> Any:
-    return listed(selectors.steps_of(selectors.run_for(principal(request), run_id)))
+    """Values of more than 64 KB are references `{"$payload": hash, "size", "type", "begins"}`; read one under
+    `/payloads/{hash}`."""
+    run = selectors.run_for(principal(request), run_id)
+    return answer(listed(selectors.steps_of(run, extent=Extent.LISTED)))
 
 
 @router.get("/{run_id}/steps/{path}", response=reads(Step), summary="One step by its path")
@@ -146,7 +156,13 @@ def list_events(
 def list_effects(request: HttpRequest, run_id: str) -> Any:
     who = principal(request)
     run = selectors.run_for(who, run_id)
-    return listed([views.effect_view(e) for e in selectors.effects_for(who, run=run)])
+    return listed([views.effect_view(e, extent=Extent.LISTED) for e in selectors.effects_for(who, run=run)])
+
+
+@router.get("/{run_id}/payloads/{hash}", response=reads(Payload), summary="A large value, whole")
+def get_payload(request: HttpRequest, run_id: str, hash: str) -> Any:
+    """What a reference `{"$payload": hash, …}` in a list stands for."""
+    return selectors.payload_of(selectors.run_for(principal(request), run_id), hash)
 
 
 @router.get("/{run_id}/costs", response=reads(Costs), summary="Costs so far, by step and by model")
@@ -203,9 +219,17 @@ def resume(request: HttpRequest, run_id: str, preview: Preview = False) -> Any:
     return services.resume_run(principal(request), run_id, preview=preview)
 
 
+@router.get("/{run_id}/signals", response=reads(Signals), summary="What it waits to be told, and was told")
+def list_signals(request: HttpRequest, run_id: str) -> Any:
+    """`waits_for` names each signal with the JSON Schema of its body; `items` are those it was given."""
+    run = selectors.run_for(principal(request), run_id)
+    return {"waits_for": signals.awaited(run), "items": signals.signals_of(run), "next": None}
+
+
 @router.post("/{run_id}/signals/{name}", response=writes(Signal), summary="Deliver a signal")
-def signal(request: HttpRequest, run_id: str, name: str, payload: SignalIn) -> Any:
-    """Stored also when nobody waits for it yet; 409 after the run's end."""
+def signal(request: HttpRequest, run_id: str, name: str, payload: SignalIn, preview: Preview = False) -> Any:
+    """Stored also when nobody waits for it yet; 422 with fields when it does not fit who waits; 409 after the
+    run's end."""
     return services.deliver_signal(
         principal(request),
         run_id,
@@ -213,4 +237,5 @@ def signal(request: HttpRequest, run_id: str, name: str, payload: SignalIn) -> A
         payload.body,
         key=payload.key or idempotency.key_of(request),
         path=step_path(payload.path),
+        preview=preview,
     )

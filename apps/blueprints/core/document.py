@@ -18,9 +18,8 @@ NAME_PATTERN = r"^[a-z0-9_-]{1,64}$"
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", populate_by_name=True, use_attribute_docstrings=True, frozen=True
-    )
+    # Field docstrings are read by `schema_export`: to have pydantic do it costs every start 0.1 s.
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
 
 
 def _duration(value: Any) -> Any:
@@ -142,6 +141,10 @@ class Contract(Part):
     budget: BudgetLimits = BudgetLimits()
     context: ContextPolicy = ContextPolicy()
     tool_limits: dict[str, ToolLimit] = {}
+    run_deadline: Duration | None = Field(None, gt=0)
+    """A run that has not ended by then after its start fails."""
+    queue_deadline: Duration | None = Field(None, gt=0)
+    """A run that has not begun by then after its start fails; the installation's own unless set."""
     metrics: dict[str, Any] = {}
 
 
@@ -255,6 +258,10 @@ class Node(Part):
     output: Any = None
     """agent, extract: JSON Schema of the result. transform: the value. aggregator: see `merge`."""
     timeout: Duration | None = None
+    deadline: Duration | None = Field(None, gt=0)
+    """For all tries of the step together, its waits included."""
+    progress: Duration | None = Field(None, gt=0)
+    """An attempt that shows no progress for so long has failed."""
     retry: Retry | None = None
     queue: str = ""
     concurrency: Concurrency | None = None
@@ -284,26 +291,39 @@ class Node(Part):
     due: Duration | None = None
     verbs: list[Literal["approve", "reject", "request_changes", "answer"]] = []
     schema_: Schema | None = Field(None, alias="schema")
-    """approval: JSON Schema of an answer or of the editable arguments."""
+    """approval: JSON Schema of an answer or of the editable arguments. sensor: of a signal's body."""
     # check
     checks: list[Check] = []
     # timer
     duration: Any = None
     """timer: `30s`, or an expression that gives seconds."""
     until: str = ""
-    """timer: RFC 3339 time or an expression that gives one."""
-    # sensor, map, loop, subflow, code
+    """timer, sensor: RFC 3339 time or an expression that gives one."""
+    # sensor
     signal: str = ""
+    """Name of the signal that ends the wait; may be a template."""
     poll: ToolCall | None = None
+    """A read tool that is asked until `condition` holds."""
     every: Duration | None = None
+    """Time between two polls; a second or more."""
     condition: str = ""
+    """sensor: expression over `output`, what the polled tool gave. loop: when to stop."""
+    # map, loop, subflow, code
     items: Any = None
     max_parallel: int | None = Field(None, ge=1)
     max_items: int | None = Field(None, ge=1)
+    retry_budget: int | None = Field(None, ge=0)
+    """map: retries its items have together; a tenth of the items unless set."""
     max_rounds: int | None = Field(None, ge=1)
     body: Graph | None = None
     blueprint: str = ""
+    """subflow: `name@version`; without a version the newest when the step starts."""
+    on_cancel: Literal["cancel", "wait", "abandon"] = "cancel"
+    """subflow: what becomes of the child when this run is stopped."""
     code: str = ""
+    """code: Python. Its result is `result` if it sets that, else the value of its last expression."""
+    python: Literal["small", "full"] = "small"
+    """code: `small` runs anywhere; `full`, with the standard library, needs bubblewrap on the worker."""
 
 
 class Edge(Part):

@@ -3,7 +3,7 @@
 An expression reads the names it is given (`inputs`, `steps`, `item`, …) and nothing else: no clock, no
 chance, no input or output. Its bounds are counted and not timed, so that it stops at the same place on every
 machine: 2,000 characters of source, 200,000 operations (about 0.1 s), 4 MB of text and lists built on the
-way, 1 MB of result.
+way, 16 MB of result.
 
 In a template, `{{ … }}` inserts text; a string that is exactly one `{{ … }}` stands for the typed value.
 Spaces and line ends around it do not count, since YAML blocks add one.
@@ -28,7 +28,7 @@ from apps.blueprints.core.cel_values import CelError, Meter, plain, text
 
 MAX_SOURCE = 2_000
 """Characters of one expression."""
-MAX_RESULT = 1_000_000
+MAX_RESULT = 16_000_000
 """Bytes of one result, and of one text a template gives."""
 MAX_STEPS = 200_000
 MAX_BUILT = 4_000_000

@@ -37,8 +37,11 @@ MAIN_PORT: dict[str, str] = {kind: ports[0] for kind, ports in PORTS.items()} | 
 """The port an edge `from: node` leaves by."""
 
 RUNNABLE = frozenset(
-    {"agent", "extract", "tool", "transform", "router", "aggregator", "approval", "check", "timer"}
-)
+    [
+        "agent", "extract", "tool", "transform", "router", "aggregator", "approval", "check", "timer",
+        "sensor", "map", "loop", "subflow", "code",
+    ]
+)  # fmt: skip
 """Kinds this release runs; the others are part of the format, and validation refuses them in words."""
 
 
@@ -55,25 +58,25 @@ def main_port(node: Node) -> str:
 
 COMMON_FIELDS = frozenset(
     [
-        "id", "kind", "title", "notes", "label", "when", "with", "output", "timeout", "retry", "queue",
-        "concurrency", "priority", "tier", "compensate",
+        "id", "kind", "title", "notes", "label", "when", "with", "output", "timeout", "deadline", "retry",
+        "queue", "concurrency", "priority", "tier", "compensate",
     ]
 )  # fmt: skip
 FIELDS: dict[str, frozenset[str]] = {
-    "agent": frozenset(["agent", "model", "prompt"]),
-    "extract": frozenset(["agent", "model", "prompt"]),
-    "tool": frozenset(["tool", "business_key"]),
+    "agent": frozenset(["progress", "agent", "model", "prompt"]),
+    "extract": frozenset(["progress", "agent", "model", "prompt"]),
+    "tool": frozenset(["progress", "tool", "business_key"]),
     "transform": frozenset(),
     "router": frozenset(["routes", "match", "agent", "model", "prompt"]),
     "aggregator": frozenset(["join", "n", "merge"]),
     "approval": frozenset(["proposes", "show", "assign", "quorum", "due", "verbs", "schema"]),
     "check": frozenset(["checks"]),
     "timer": frozenset(["duration", "until"]),
-    "sensor": frozenset(["signal", "poll", "every", "condition", "due", "until"]),
-    "map": frozenset(["items", "max_parallel", "max_items", "join", "n", "merge", "body"]),
+    "sensor": frozenset(["signal", "schema", "poll", "every", "condition", "due", "until"]),
+    "map": frozenset(["items", "max_parallel", "max_items", "join", "n", "merge", "body", "retry_budget"]),
     "loop": frozenset(["condition", "max_rounds", "body"]),
-    "subflow": frozenset(["blueprint"]),
-    "code": frozenset(["code"]),
+    "subflow": frozenset(["blueprint", "on_cancel"]),
+    "code": frozenset(["code", "python"]),
 }
 """Fields a kind uses besides `COMMON_FIELDS`; any other has no effect on it."""
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
+from apps.blueprints.core import document
 from apps.blueprints.core.document import Document
 from apps.blueprints.core.kinds import RUNNABLE, fields
 
@@ -21,6 +25,7 @@ _DURATION: dict[str, Any] = {
 @cache
 def _schema() -> dict[str, Any]:
     schema = Document.model_json_schema(by_alias=True, mode="validation")
+    _describe(schema)
     _spell_durations(schema)
     node = schema["$defs"]["Node"]
     node["x-fields-of-kind"] = {kind: sorted(fields(kind)) for kind in node["properties"]["kind"]["enum"]}
@@ -35,6 +40,22 @@ def blueprint_schema() -> dict[str, Any]:
     fields each kind of node uses.
     """
     return _schema()
+
+
+def _describe(schema: dict[str, Any]) -> None:
+    """Give every field its docstring."""
+    parts = {"Document": schema, **schema["$defs"]}
+    for part in ast.parse(inspect.getsource(document)).body:
+        if not isinstance(part, ast.ClassDef) or part.name not in parts:
+            continue
+        fields_of = getattr(document, part.name).model_fields
+        for field, told in pairwise(part.body):
+            if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+                continue
+            if isinstance(told, ast.Expr) and isinstance(told.value, ast.Constant):
+                name = field.target.id
+                shown = parts[part.name]["properties"][fields_of[name].alias or name]
+                shown.setdefault("description", inspect.cleandoc(str(told.value.value)))
 
 
 def _spell_durations(value: Any) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from apps.blueprints.core.document import DeclaredTool
+from apps.blueprints.core.document import DeclaredTool, Document
 from apps.ledger.core.states import EffectClass
 
 
 class ToolSpec(BaseModel):
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True)
 
     name: str
     description: str
@@ -30,12 +30,19 @@ class ToolSpec(BaseModel):
     timeout_seconds: float = 30.0
     key_ttl_seconds: float = 86400.0
     reversible: bool = False
+    by_arguments: bool = False
+    """True: its arguments decide whether it reads or writes; `effect` is the strongest it can do."""
     declared: bool = False
     """True when it comes from the blueprint itself."""
 
     @property
     def is_write(self) -> bool:
         return self.effect is not EffectClass.READ
+
+
+def declared_tools(document: Document) -> dict[str, ToolSpec]:
+    """The tools a blueprint declares itself."""
+    return {name: declared_spec(name, tool) for name, tool in document.tools.items()}
 
 
 def declared_spec(name: str, tool: DeclaredTool) -> ToolSpec:

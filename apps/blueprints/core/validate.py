@@ -22,6 +22,7 @@ from apps.blueprints.core.rules.tools import check_tools
 from apps.blueprints.core.shape import fit
 from apps.blueprints.core.tools import ToolSpec, declared_spec
 
+MOST_NESTED = 8
 RUNTIME = "0.1.0"
 """Version that `metadata.requires` is held against unless the caller says otherwise."""
 
@@ -88,11 +89,18 @@ def validate(
         publishing=publishing,
         runtime=runtime,
     )
-    check_graph(case)
-    check_nodes(case)
+    _check_graphs(case)
     check_tools(case)
     check_contract(case)
     return Validation(document if fitted.is_whole else None, found.sorted(), document)
+
+
+def _check_graphs(case: Case, depth: int = 0) -> None:
+    """The graph, and every body inside it."""
+    check_graph(case)
+    check_nodes(case)
+    for body in case.bodies() if depth < MOST_NESTED else ():
+        _check_graphs(body, depth + 1)
 
 
 def tools_of(document: Document) -> dict[str, ToolSpec]:

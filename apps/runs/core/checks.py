@@ -66,6 +66,23 @@ def schema_problems(value: Any, schema: Mapping[str, Any]) -> list[str]:
     return [f"{'.'.join(str(p) for p in e.absolute_path) or 'value'}: {e.message[:300]}" for e in found]
 
 
+def field_problems(value: Any, schema: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with a value somebody gave, one sentence by dotted path (`body` for the whole of it)."""
+    problems: dict[str, str] = {}
+    try:
+        for error in Draft202012Validator(dict(schema), registry=NOTHING_OUTSIDE).iter_errors(value):
+            path = ".".join(str(p) for p in error.absolute_path)
+            if error.validator == "required" and isinstance(error.instance, Mapping):
+                for name in error.validator_value:
+                    if name not in error.instance:
+                        problems.setdefault(f"{path}.{name}".lstrip("."), "It is missing.")
+                continue
+            problems.setdefault(path or "body", words_for(error))
+    except (jsonschema.SchemaError, Unresolvable, TypeError, re.error, RecursionError) as exc:
+        return {"body": f"The schema of it cannot be used ({str(exc).splitlines()[0][:200]})."}
+    return problems
+
+
 EMAIL_WORDS = "Write an e-mail address such as ann@example.com."
 _EMAIL_PATTERNS = ("[^@", "@[^", "\\S+@")
 _TYPE_WORDS = {

@@ -25,6 +25,8 @@ class Limits:
     """Attempts of a step that may end because the database was away; after that it counts as a failure."""
     claim_grace_seconds: float = 10.0
     """A step claimed for this process that long ago, and not worked on here, is given back."""
+    let_in_seconds: float = 10.0
+    """How long a place is kept free for a step that waited for its slot and may be claimed now."""
     lossy_patience_seconds: float = 5.0
     """How long a step that has killed a worker waits before a process empties itself for it."""
     chain_steps: int = 20
@@ -32,16 +34,29 @@ class Limits:
     chain_seconds: float = 0.25
     drain_seconds: float = 30.0
     """How long one doorbell keeps a worker's slot before it returns."""
+    map_parallel: int = 10
+    """Items of a map that may be under way at once, unless the node says otherwise."""
+    map_items: int = 10_000
+    """Items a map may have, unless the node says otherwise."""
+    map_retry_share: float = 0.1
+    """Retries a map's items have together, as a share of the items, unless the node says otherwise."""
+    subflow_depth: int = 10
+    """Runs inside one another."""
+    child_stop_seconds: float = 5.0
+    """How long until a child that was asked to stop is looked at again."""
+    inline_steps: int = 20
+    """Pure steps that may share one commit, and for how long they may gather (ENGINE rule 7)."""
+    inline_seconds: float = 0.05
     reap_batch: int = 50
     due_batch: int = 200
-    claim_candidates: int = 8
-    claim_rounds: int = 8
-    """How often a claim looks behind candidates it could not have."""
     embedded_lease_seconds: int = 180
     """On a laptop the data lock proves there is one worker, so its lease is renewed rarely."""
     worker_retention_days: int = 7
-    max_output_bytes: int = 1_000_000
-    max_inputs_bytes: int = 1_000_000
+    forget_batch: int = 1000
+    """Old rows of webhooks that one upkeep drops."""
+    max_output_bytes: int = 16_000_000
+    """Of one step. A large value is stored once and passed by reference; a larger one belongs into a file."""
+    max_inputs_bytes: int = 16_000_000
 
 
 LIMITS = Limits()

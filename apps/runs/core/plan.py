@@ -1,15 +1,24 @@
-"""A blueprint's graph, compiled for the engine: who follows whom, and what a back edge repeats."""
+"""A blueprint's graph, compiled for the engine: who follows whom, what a back edge repeats, what bodies hold.
+
+The body of a map or loop is a graph of its own and has a plan of its own. A step's path says where it is:
+`each[17]/send` is node `send` in the body of `each`, item 17; `each[17]` is its *scope*, `""` the run itself.
+`each[17]/.` is the pass through that body: the item or the round.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 
-from apps.blueprints.core.document import Document, Node
+from apps.blueprints.core.document import Document, Graph, Node
 from apps.blueprints.core.kinds import main_port
 
 TOLERANT_JOINS = frozenset({"any", "n_of_m", "all_settled", "first_success"})
 EARLY_JOINS = frozenset({"any", "n_of_m", "first_success"})
+SELF = "."
+"""Last part of a pass's path."""
+UNDO = "/undo"
+"""End of a compensation's path: `send/undo` takes back what `send` did. No node in a body has that id."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +38,26 @@ class PlanEdge:
 class Plan:
     """Immutable once built; build it through `compile_plan`."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, graph: Graph | None = None) -> None:
+        """graph: a body's; None means the document's own."""
+        graph = graph or document.graph
         self.document = document
-        self.nodes: dict[str, Node] = {node.id: node for node in document.graph.nodes}
+        self.nodes: dict[str, Node] = {node.id: node for node in graph.nodes}
+        self.bodies: dict[str, Plan] = {
+            node.id: Plan(document, node.body) for node in graph.nodes if node.body is not None
+        }
+        """Plans of the maps' and loops' bodies, by node."""
         self.order: tuple[str, ...] = tuple(self.nodes)
         plain = {
             (e.source, e.to)
-            for e in document.graph.edges
+            for e in graph.edges
             if e.max_rounds is None and e.source in self.nodes and e.to in self.nodes
         }
         forward: dict[str, set[str]] = {n: set() for n in self.nodes}
         for source, target in plain:
             forward[source].add(target)
         edges = []
-        for index, edge in enumerate(document.graph.edges):
+        for index, edge in enumerate(graph.edges):
             leaving, entered = self.nodes[edge.source], self.nodes[edge.to]
             is_back = edge.max_rounds is not None and edge.source in _reach(forward, edge.to)
             edges.append(
@@ -81,7 +96,39 @@ class Plan:
         self.early_joins: tuple[str, ...] = tuple(
             n.id for n in self.nodes.values() if n.kind == "aggregator" and n.join in EARLY_JOINS
         )
+        self.pure: frozenset[str] = frozenset(n.id for n in graph.nodes if _is_pure(n))
+        """Nodes that only compute: repeating one is harmless, so several may share a commit."""
         self._losers: dict[str, frozenset[str]] = {}
+        self.sinks: tuple[str, ...] = tuple(n for n in self.order if not forward[n])
+        """Nodes nothing follows: their outputs are a body's result."""
+        self._scopes: dict[tuple[str, ...], Plan] = {(): self}
+
+    def for_scope(self, scope: str) -> Plan:
+        """The plan of the graph that a scope runs. Raises KeyError when there is no such body."""
+        if not scope:
+            return self
+        nodes = tuple(part.partition("[")[0] for part in scope.split("/"))
+        plan = self._scopes.get(nodes)
+        if plan is None:
+            plan = self
+            for node in nodes:
+                plan = plan.bodies[node]
+            self._scopes[nodes] = plan
+        return plan
+
+    @cached_property
+    def has_pure(self) -> bool:
+        """Whether a node here or in any body only computes."""
+        return bool(self.pure) or any(body.has_pure for body in self.bodies.values())
+
+    @cached_property
+    def can_undo(self) -> bool:
+        """Whether anything in it, its bodies included, says how to take back what it did."""
+        return (
+            any(tool.undo is not None for tool in self.document.tools.values())
+            or any(node.compensate is not None for node in self.nodes.values())
+            or any(body.can_undo for body in self.bodies.values())
+        )
 
     @cached_property
     def roots(self) -> tuple[str, ...]:
@@ -126,6 +173,20 @@ class Plan:
         return frozenset(upstream - useful)
 
 
+def _is_pure(node: Node) -> bool:
+    if node.concurrency is not None:
+        return False
+    match node.kind:
+        case "transform" | "aggregator":
+            return True
+        case "check":
+            return all(check.kind == "expression" for check in node.checks)
+        case "router":
+            return not (node.agent or node.model or node.prompt)
+        case _:
+            return False
+
+
 def _reach(forward: dict[str, set[str]], start: str) -> set[str]:
     seen, stack = {start}, [start]
     while stack:
@@ -141,6 +202,44 @@ def compile_plan(document: Document) -> Plan:
     return Plan(document)
 
 
-def path_of(node: str, round: int) -> str:
-    """A step's identity in its run: `draft`, in round 2 `draft[2]`."""
-    return node if round == 1 else f"{node}[{round}]"
+def path_of(node: str, round: int, scope: str = "") -> str:
+    """A step's identity in its run: `draft`, in round 2 `draft[2]`, in a body `each[17]/draft`."""
+    name = node if round == 1 else f"{node}[{round}]"
+    return f"{scope}/{name}" if scope else name
+
+
+def scope_of(path: str) -> str:
+    """The scope a step is in; a pass is in the scope it stands for, a compensation beside what it undoes."""
+    return path.removesuffix(UNDO).rpartition("/")[0]
+
+
+def undo_of(path: str) -> str:
+    """The path of the step that takes back what another one has done."""
+    return path + UNDO
+
+
+def is_undo(path: str) -> bool:
+    return path.endswith(UNDO)
+
+
+def pass_scope(container: str, number: int) -> str:
+    """The scope of one pass through a container's body: item 17 of `each` is `each[17]`."""
+    return f"{container}[{number}]"
+
+
+def pass_path(scope: str) -> str:
+    return f"{scope}/{SELF}"
+
+
+def container_of(scope: str) -> str:
+    """Path of the map or loop whose body a scope runs."""
+    return scope[: scope.rindex("[")]
+
+
+def enclosing(scope: str) -> list[str]:
+    """The scope and all around it, innermost first, the run itself ("") last."""
+    scopes = []
+    while scope:
+        scopes.append(scope)
+        scope = scope_of(container_of(scope))
+    return [*scopes, ""]

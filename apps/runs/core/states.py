@@ -10,16 +10,19 @@ run
 step
   blocked    → ready | skipped | cancelled                   (no row is stored while blocked)
   ready      → running                                       claim: fence + 1, deadline set
+  ready      → waiting                                       as many with its concurrency key run as may
   ready      → cancelled | skipped
   ready      → failed                                its own condition cannot be evaluated
   running    → succeeded | failed                            by its fence holder
-  running    → waiting                                       timer, retry, signal, approval
+  running    → waiting                                       timer, retry, signal, poll, approval
   running    → in_doubt                                      an effect's outcome is unknown
   running    → ready                                         lost: its worker died, no effect in flight
   running    → cancelled
   waiting    → ready | running | succeeded | failed | cancelled | skipped
   in_doubt   → ready | failed | cancelled | skipped
-  failed     → ready | skipped                               retry or skip by a person
+  in_doubt   → waiting                               for a person, when a compensation is given up
+  failed     → ready | waiting | skipped                     retry or skip by a person
+  cancelled  → ready | waiting                               restored when its run is reopened
 """
 
 from __future__ import annotations
@@ -54,9 +57,12 @@ class WaitReason(StrEnum):
     TIMER = "timer"
     RETRY = "retry"
     SIGNAL = "signal"
+    POLL = "poll"
     APPROVAL = "approval"
     CHILD = "child"
     SLOT = "slot"
+    PERSON = "person"
+    """A compensation has failed for good: a person retries or skips it."""
 
 
 RUN_ENDED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
@@ -79,12 +85,12 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
 }
 STEP_MOVES: dict[StepStatus, frozenset[StepStatus]] = {
     _S.BLOCKED: frozenset({_S.READY, _S.SKIPPED, _S.CANCELLED}),
-    _S.READY: frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),
+    _S.READY: frozenset({_S.RUNNING, _S.WAITING, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),
     _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.WAITING, _S.IN_DOUBT, _S.READY, _S.CANCELLED}),
     _S.WAITING: frozenset({_S.READY, _S.RUNNING, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),
-    _S.IN_DOUBT: frozenset({_S.READY, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),
+    _S.IN_DOUBT: frozenset({_S.READY, _S.WAITING, _S.FAILED, _S.CANCELLED, _S.SKIPPED}),
     _S.SUCCEEDED: frozenset(),
-    _S.FAILED: frozenset({_S.READY, _S.SKIPPED}),
-    _S.CANCELLED: frozenset({_S.READY}),  # restored by run.reopened (ENGINE rule 21)
+    _S.FAILED: frozenset({_S.READY, _S.WAITING, _S.SKIPPED}),  # WAITING: a map or loop that is reopened
+    _S.CANCELLED: frozenset({_S.READY, _S.WAITING}),  # restored by run.reopened (ENGINE rule 21)
     _S.SKIPPED: frozenset(),
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
@@ -17,6 +18,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from apps.web.core import words
 from apps.web.core.icons import ICONS
+from mirrorneuron.base import packed
 from mirrorneuron.base.clock import now
 
 register = template.Library()
@@ -116,7 +118,7 @@ def kind_word(kind: str) -> str:
 
 @register.filter
 def pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return _cut(json.dumps(value, indent=2, ensure_ascii=False, default=str), RAW)
 
 
 @register.filter
@@ -142,13 +144,13 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 @register.simple_tag
-def value(found: Any, fold: bool = True) -> SafeString:
+def value(found: Any, fold: bool = True, run: Any = "") -> SafeString:
     """A JSON value for reading: names and values, tables, lists, paragraphs; bounded in depth and length.
 
     fold: long lists of objects hide behind their count, and long texts are cut; not where a person decides
-    on what they see.
+    on what they see. run: its id, so that large values of which only the beginning is shown can be opened.
     """
-    return _value(found, 0, READING if fold else DECIDING)
+    return _value(found, 0, replace(READING if fold else DECIDING, run=str(run or "")))
 
 
 @register.simple_tag
@@ -163,11 +165,15 @@ def peek(found: Any) -> str:
 
 
 PEEK = 140
+RAW = 20_000
+"""Characters of a value shown as JSON."""
 MOST_COLUMNS = 8
 SHORT = 60
 FOLDED = 2
 """A list of more objects than this is folded away behind its count."""
 FILE_KEYS = {"id", "name", "sha256", "media_type", "size"}
+_HASH = re.compile("[0-9a-f]{64}")
+REFERENCE_KEYS = {packed.KEY, "size", "type", "begins"}
 _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """Characters that make text read in another order than it is written."""
 
@@ -183,6 +189,8 @@ class _Extent:
     """Characters of a text."""
     deepest: int
     """Characters of what is nested too deep to be drawn."""
+    run: str = ""
+    """The run whose large values can be opened from here."""
 
 
 READING = _Extent(fold=True, most=40, longest=6_000, deepest=400)
@@ -218,6 +226,8 @@ def _value(found: Any, depth: int, extent: _Extent) -> SafeString:
             # Nothing but a file looks like one: another field could hide behind its name.
             name, weight = _cut(str(found["name"]), 255), size(found["size"])
             return format_html('{} {} <span class="quiet">{}</span>', icon("file"), name, weight)
+        if found.keys() == REFERENCE_KEYS:
+            return _reference(found, extent)
         if not found:
             return mark_safe('<span class="nothing">empty</span>')
         rows = format_html_join(
@@ -242,6 +252,21 @@ def _value(found: Any, depth: int, extent: _Extent) -> SafeString:
             return format_html("<details><summary>{} entries</summary>{}</details>", len(found), shown)
         return shown
     return format_html("{}", str(found))
+
+
+def _reference(found: dict[str, Any], extent: _Extent) -> SafeString:
+    """A large value by its beginning and size, with a link to the whole where the page knows its run."""
+    whole = ""
+    if extent.run and _HASH.fullmatch(str(found[packed.KEY])):
+        address = reverse("web:runs-value", args=[extent.run, str(found[packed.KEY])])
+        whole = format_html(' <a href="{}" data-testid="whole-value">All of it</a>', address)
+    beginning = _cut(str(found["begins"]), packed.BEGINS)
+    return format_html(
+        '<span class="prose">{} …</span> <span class="quiet">{}</span>{}',
+        beginning,
+        size(found["size"]),
+        whole,
+    )
 
 
 def _is_table(found: list[Any] | tuple[Any, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -12,7 +13,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from apps.approvals import selectors as approvals
 from apps.blueprints import selectors as blueprints
@@ -21,6 +22,7 @@ from apps.runs.core.states import RunStatus
 from apps.runs.models import Run
 from apps.runs.views import effect_view
 from apps.web.core import words
+from apps.web.core.recovery import node_of
 from apps.web.run_page import EVENTS_SHOWN, RunPage
 from apps.web.views.doors import in_my_workspaces, page, principal_of, slice_by_id
 from mirrorneuron.base.errors import InvalidInput, NotFound
@@ -139,10 +141,25 @@ def consequences(verb: str, told: dict[str, Any], titles: dict[str, str]) -> lis
         lines.append(f"Has to be cleared up first: {named('in_doubt')}.")
     kept = len(told.get("kept") or [])
     lines.append(f"Keeps the results of {words.plural(kept, 'finished step')}.")
-    happened = told.get("effects_committed", 0)
-    if happened and verb == "cancel":
+    back = told.get("compensations") or []
+    if back and verb == "cancel":
+        steps = ", ".join(
+            f"“{titles.get(node_of(one['step']), one['step'])}” by {words.humanise(one['tool'])}"
+            for one in back
+        )
+        lines.append(f"Takes back what was done, the latest first: {steps}.")
+    happened = told.get("effects_committed", 0) - len({one["step"] for one in back})
+    if happened > 0 and verb == "cancel":
         lines.append(f"{words.plural(happened, 'effect')} happened already and cannot be taken back by this.")
     return lines
+
+
+@require_GET
+def value(request: HttpRequest, run_id: UUID, hash: str) -> HttpResponse:
+    """A large value, whole, as plain text."""
+    found = selectors.payload_of(_run(request, run_id), hash)["value"]
+    text = found if isinstance(found, str) else json.dumps(found, indent=2, ensure_ascii=False)
+    return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
 @require_POST

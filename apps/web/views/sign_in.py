@@ -11,11 +11,11 @@ from django.shortcuts import redirect
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
-from apps.web.core.throttle import Throttle
 from apps.web.views.doors import page
 from apps.workspaces import selectors, services
 from apps.workspaces.errors import LinkUnusable
 from apps.workspaces.models import User
+from mirrorneuron.base.throttle import Throttle
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 WINDOW_SECONDS = 15 * 60.0

@@ -37,11 +37,44 @@ class Case:
     _outputs: dict[str, Schema | None] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
 
+    outer: Case | None = None
+    """Of a body: the graph whose map or loop it belongs to."""
+    container: str = ""
+    """Of a body: that map's or loop's id."""
+    prefix: Path = ("graph",)
+    """Where the graph stands in the document."""
+    given: frozenset[str] = frozenset()
+    """Names that expressions have here because a map or a loop gives them."""
+
     def error(self, path: Path, code: str, message: str, fix: str, *, node: str = "") -> None:
-        self.found.error(self.fitted.original(path), code, message, fix, node=node)
+        self.found.error(self.fitted.original(self.outward(path)), code, message, fix, node=node)
 
     def warning(self, path: Path, code: str, message: str, fix: str, *, node: str = "") -> None:
-        self.found.warning(self.fitted.original(path), code, message, fix, node=node)
+        self.found.warning(self.fitted.original(self.outward(path)), code, message, fix, node=node)
+
+    def outward(self, path: Path) -> Path:
+        """A path of this graph as a path of the document; rules call every graph `graph`."""
+        return (*self.prefix, *path[1:]) if path[:1] == ("graph",) else path
+
+    def bodies(self) -> Iterator[Case]:
+        """The maps' and loops' bodies, each a graph of its own that may also read what is around it."""
+        for path, node in self.nodes():
+            if node.body is None or not node.body.nodes or self.shape.index[node.id] != path[-1]:
+                continue
+            names = {"map": ("item", "index"), "loop": ("previous",)}.get(node.kind, ())
+            yield Case(
+                document=self.document.model_copy(update={"graph": node.body}),
+                fitted=self.fitted,
+                found=self.found,
+                tools=self.tools,
+                builtin=self.builtin,
+                publishing=self.publishing,
+                runtime=self.runtime,
+                outer=self,
+                container=node.id,
+                prefix=(*self.outward(path), "body"),
+                given=self.given | {*names, *(["args"] if node.with_ is not None else [])},
+            )
 
     @cached_property
     def shape(self) -> Shape:
@@ -57,7 +90,14 @@ class Case:
 
     def raw(self, *path: str) -> Any:
         """What was written at a path, fitting or not."""
-        value = self.fitted.data
+        value: Any = self.fitted.data
+        if self.outer is not None and path[:1] == ("graph",):
+            for part in self.fitted.original(self.prefix):
+                if isinstance(value, list) and isinstance(part, int):
+                    value = value[part]
+                else:
+                    value = value.get(part) if isinstance(value, dict) else None
+            path = path[1:]
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
         return value
@@ -122,6 +162,8 @@ class Case:
                 return {"type": "integer"}
             schema = self.output_of(path[1])
             return at(schema, path[3:]) if schema is not None and path[2] == "output" else None
+        if path[0] == "steps" and self.outer is not None:
+            return self.outer.look(path)
         return None
 
     def output_of(self, node_id: str) -> Schema | None:
@@ -133,17 +175,30 @@ class Case:
         self._asked.add(node_id)
         node = self.shape.nodes[node_id]
         schema: Any = None
-        if node.kind in ("agent", "extract"):
+        if node.kind in ("agent", "extract", "code"):
             # Of a schema with mistakes nothing is concluded.
             schema = node.output if not any(flaw.is_error for flaw in check(node.output)) else None
         elif node.kind == "tool" and node.tool in self.tools:
             schema = self.tools[node.tool].output
         elif node.kind == "transform":
             schema = type_of_template(node.output, self.lookup)
+        elif node.kind == "sensor":
+            body = node.schema_ if node.poll is None and node.schema_ else {}
+            schema = _told(body if not any(flaw.is_error for flaw in check(body)) else {})
         elif node.kind == "aggregator" and node.merge is not None and not _mentions(node.merge, "results"):
             schema = type_of_template(node.merge, self.lookup)
         self._outputs[node_id] = schema if isinstance(schema, dict) else None
         return self._outputs[node_id]
+
+
+def _told(body: Schema) -> Schema:
+    """What a sensor puts out."""
+    text: Schema = {"type": "string"}
+    known: Schema = {
+        "by": text, "body": body, "at": text, "signal": text, "key": {},
+        "polls": {"type": "integer"}, "last": {},
+    }  # fmt: skip
+    return {"type": "object", "properties": known, "additionalProperties": False}
 
 
 def _mentions(template: Any, word: str) -> bool:

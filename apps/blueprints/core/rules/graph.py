@@ -16,6 +16,18 @@ MOST_OVERLAPS = 20
 
 
 def check_graph(case: Case) -> None:
+    if case.outer is None:
+        _check_whole(case)
+    _check_kinds(case)
+    _check_edges(case)
+    _check_duplicate_edges(case)
+    _check_cycles(case)
+    _check_rounds(case)
+    _check_reach(case)
+    _check_ends(case)
+
+
+def _check_whole(case: Case) -> None:
     if not case.document.graph.nodes and not case.node_ids:
         case.error(
             ("graph",),
@@ -24,13 +36,6 @@ def check_graph(case: Case) -> None:
             "Add a node under graph.nodes, such as {id: start, kind: transform, output: …}.",
         )
     _check_ids(case, case.document.graph, ("graph",))
-    _check_kinds(case)
-    _check_edges(case)
-    _check_duplicate_edges(case)
-    _check_cycles(case)
-    _check_rounds(case)
-    _check_reach(case)
-    _check_ends(case)
 
 
 def _check_ids(case: Case, graph: Graph, path: Path) -> None:
@@ -47,6 +52,14 @@ def _check_ids(case: Case, graph: Graph, path: Path) -> None:
                 node=node.id,
             )
         first.setdefault(node.id, index)
+        if len(path) > 1 and node.id == "undo":
+            case.error(
+                (*path, "nodes", index, "id"),
+                "reserved_id",
+                'A node in a body cannot be called "undo": that is the name of the step that takes it back.',
+                'Give it another id, such as "take_back".',
+                node=node.id,
+            )
         if node.body is not None and len(path) < 30:
             _check_ids(case, node.body, (*path, "nodes", index, "body"))
 
@@ -100,7 +113,10 @@ def _check_edges(case: Case) -> None:
         if edge.when:
             before = case.shape.ever_before[edge.source] | case.shape.bit[edge.source]
             check_condition(
-                case, edge.when, (*path, "when"), Scope(IN_NODES | {"output"}, edge.source, before)
+                case,
+                edge.when,
+                (*path, "when"),
+                Scope(IN_NODES | case.given | {"output"}, edge.source, before),
             )
 
 

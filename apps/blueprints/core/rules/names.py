@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.blueprints.core.expression_types import guarded_paths, type_of_expression
@@ -135,6 +135,13 @@ def _check_step(case: Case, way: tuple[str, ...], path: Path, scope: Scope) -> N
     if len(way) < 2:
         return
     node_id = way[1]
+    if node_id not in case.node_ids and _stands_around(case, node_id):
+        # A body reads what was done before its map or loop began.
+        assert case.outer is not None
+        before = case.outer.shape.ever_before.get(case.container)
+        around = replace(scope, node=case.container, before=before)
+        _check_step(case.outer, way, case.outward(path), around)
+        return
     if node_id not in case.node_ids:
         case.error(
             path,
@@ -173,6 +180,11 @@ def _check_step(case: Case, way: tuple[str, ...], path: Path, scope: Scope) -> N
             node=scope.node,
         )
     _check_fields(case, way, 3, path, scope)
+
+
+def _stands_around(case: Case, node_id: str) -> bool:
+    outer = case.outer
+    return outer is not None and (node_id in outer.node_ids or _stands_around(outer, node_id))
 
 
 def _check_fields(case: Case, way: tuple[str, ...], start: int, path: Path, scope: Scope) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
+from apps.blueprints.core.code import RESULT, check_code, is_name
 from apps.blueprints.core.document import Check, Node
-from apps.blueprints.core.durations import parse_duration
 from apps.blueprints.core.expression_types import type_of_template
 from apps.blueprints.core.expressions import is_template
 from apps.blueprints.core.kinds import RUNNABLE, fields
 from apps.blueprints.core.problems import Path, article, shown
+from apps.blueprints.core.rules.bodies import check_loop, check_map, check_subflow
 from apps.blueprints.core.rules.case import Case
 from apps.blueprints.core.rules.names import (
     IN_NODES,
@@ -23,6 +22,7 @@ from apps.blueprints.core.rules.names import (
     check_template,
     guards_of,
 )
+from apps.blueprints.core.rules.said import missing as _missing
 from apps.blueprints.core.rules.tools import (
     check_arguments,
     check_call,
@@ -30,6 +30,7 @@ from apps.blueprints.core.rules.tools import (
     check_use,
     report_schema,
 )
+from apps.blueprints.core.rules.waits import check_sensor, check_timer
 from apps.blueprints.core.schemas import types, words
 from apps.blueprints.core.suggest import instead
 
@@ -41,22 +42,12 @@ def check_nodes(case: Case) -> None:
     for path, node in case.nodes():
         if node.kind not in RUNNABLE or case.shape.index[node.id] != path[-1]:
             continue
-        scope = Scope(IN_NODES, node.id, case.shape.ever_before[node.id], guards_of(node.when))
+        scope = Scope(IN_NODES | case.given, node.id, case.shape.ever_before[node.id], guards_of(node.when))
         if node.with_ is not None:
             scope = replace(scope, names=scope.names | {"args"})
         _check_fields(case, node, path)
         _check_common(case, node, path, scope)
         _BY_KIND[node.kind](case, node, path, scope)
-
-
-def _missing(case: Case, node: Node, path: Path, field: str, example: str) -> None:
-    case.error(
-        path,
-        "missing_field",
-        f'{node.kind.capitalize()} "{node.id}" has no {field}.',
-        f"Add {example}.",
-        node=node.id,
-    )
 
 
 def _check_fields(case: Case, node: Node, path: Path) -> None:
@@ -80,9 +71,13 @@ _PLAIN = frozenset(["id", "kind", "title", "notes", "label", "queue", "priority"
 def _check_common(case: Case, node: Node, path: Path, scope: Scope) -> None:
     for field in ("title", "label", "business_key", "prompt"):
         check_template(case, getattr(node, field), (*path, field), scope)
-    check_template(case, node.with_, (*path, "with"), replace(scope, names=scope.names - {"args"}))
+    check_template(
+        case, node.with_, (*path, "with"), replace(scope, names=scope.names - ({"args"} - case.given))
+    )
     if node.when:
-        check_condition(case, node.when, (*path, "when"), replace(scope, names=scope.names - {"args"}))
+        check_condition(
+            case, node.when, (*path, "when"), replace(scope, names=scope.names - ({"args"} - case.given))
+        )
     if node.concurrency is not None:
         check_template(case, node.concurrency.key, (*path, "concurrency", "key"), scope)
     if node.compensate is not None:
@@ -408,65 +403,31 @@ def check_one(case: Case, kind: str, one: Check | Any, path: Path, scope: Scope)
                 )
 
 
-def _timer(case: Case, node: Node, path: Path, scope: Scope) -> None:
-    if node.duration is None and not node.until:
-        _missing(case, node, path, "duration or until", "duration: 30s, or until: with a time")
-    if node.duration is not None and node.until:
+def _code(case: Case, node: Node, path: Path, scope: Scope) -> None:
+    if not node.code.strip():
+        _missing(case, node, path, "code", "code: with the Python to run, as in code: sum(amounts)")
+    for problem in check_code(node.code, full=node.python == "full"):
         case.error(
-            (*path, "until"),
-            "too_many_fields",
-            f'Timer "{node.id}" has a duration and a time to wait until.',
-            "Keep one of them.",
+            (*path, "code"),
+            problem.code,
+            f'Line {problem.line} of the code of "{node.id}": {problem.message}.',
+            f"{problem.fix}.",
             node=node.id,
         )
-    _check_duration(case, node, (*path, "duration"), scope)
-    if node.until and is_template(node.until):
-        check_template(case, node.until, (*path, "until"), scope)
-    elif node.until and not _is_time(node.until):
-        case.error(
-            (*path, "until"),
-            "bad_time",
-            f"until is {shown(node.until)}, which is not a time with its zone.",
-            'Write it like "2026-05-01T09:00:00Z", or as an expression in {{ }}.',
-            node=node.id,
-        )
-
-
-def _check_duration(case: Case, node: Node, path: Path, scope: Scope) -> None:
-    value = node.duration
-    if isinstance(value, str) and is_template(value):
-        check_template(case, value, path, scope)
-        have = types(type_of_template(value, case.lookup))
-        if have is not None and not have & {"number", "integer", "string"}:
+    for name in node.with_ if isinstance(node.with_, dict) else ():
+        if not is_name(str(name)):
+            why = f"is what the code calls its {RESULT}" if name == RESULT else "is no name in Python"
             case.error(
-                path,
-                "type_clash",
-                f"duration takes seconds or a text like 30s, but gets {words(have)}.",
-                "Name a field that is a number of seconds.",
+                (*path, "with", name),
+                "bad_name",
+                f'{shown(name)} {why}, so the code of "{node.id}" cannot use it.',
+                "Choose a name such as rows or amount_eur.",
                 node=node.id,
             )
-        return
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
-    if isinstance(value, str):
-        try:
-            good = parse_duration(value) >= 0
-        except ValueError:
-            good = False
-    if value is not None and not good:
-        case.error(
-            path,
-            "bad_duration",
-            f"duration is {shown(value)}, which is not a duration.",
-            "Write it like 500ms, 30s, 5m, 4h or 2d.",
-            node=node.id,
-        )
-
-
-def _is_time(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text)).tzinfo is not None
-    except ValueError:
-        return False
+    if isinstance(node.output, dict):
+        report_schema(case, node.output, (*path, "output"), node=node.id)
+    elif node.output is not None:
+        _check_output_schema(case, node, path)
 
 
 def _cap(text: str) -> str:
@@ -482,5 +443,10 @@ _BY_KIND: dict[str, Callable[[Case, Node, Path, Scope], None]] = {
     "aggregator": _aggregator,
     "approval": _approval,
     "check": _check,
-    "timer": _timer,
+    "timer": check_timer,
+    "sensor": check_sensor,
+    "map": check_map,
+    "loop": check_loop,
+    "subflow": check_subflow,
+    "code": _code,
 }

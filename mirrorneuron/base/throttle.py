@@ -39,5 +39,9 @@ class Throttle:
         with self._lock:
             self._failures.pop(key, None)
 
+    def clear(self) -> None:
+        with self._lock:
+            self._failures.clear()
+
     def _recent(self, key: Hashable, at: float) -> list[float]:
         return [then for then in self._failures.get(key, ()) if then > at - self.seconds]

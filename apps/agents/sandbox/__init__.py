@@ -1,0 +1,1 @@
+"""Python written in a blueprint, run where it can reach nothing: never in this process."""

@@ -1,0 +1,77 @@
+"""Steps that only compute, worked inside the commit of their neighbours (ENGINE rule 7).
+
+Repeating such a step is harmless, so nothing is lost if the commit never happens. At most 20 of them, or what
+50 ms allow, share one commit; it is always the one that also stores what they followed from, and the claim of
+what comes after them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+from apps.runs import outcomes
+from apps.runs.claim import claim_in
+from apps.runs.context import StepContext
+from apps.runs.core.limits import LIMITS
+from apps.runs.core.state import StepState
+from apps.runs.core.states import StepStatus
+from apps.runs.errors import StepError
+from apps.runs.ports import Outcome, handler_for
+from apps.runs.transact import RunTransaction
+from mirrorneuron.base.logs import logger
+
+log = logger(__name__)
+
+
+def is_pure(tx: RunTransaction, step: StepState) -> bool:
+    """Whether a step only computes, and never harmed a worker."""
+    if step.is_pass or step.is_undo or step.losses:
+        return False
+    return step.node_id in tx.plan.for_scope(step.scope).pure
+
+
+def work_inline(tx: RunTransaction, worker: UUID, queues: Sequence[str], *, first: str | None = None) -> int:
+    """Work pure steps that are ready in this decision; returns how many.
+
+    first: begin with this one.
+    """
+    if not tx.plan.has_pure:
+        return 0
+    waiting = ([first] if first else []) + [p for p in _ready(tx, tx.state.steps) if p != first]
+    until = time.monotonic() + LIMITS.inline_seconds
+    worked = seen = 0
+    seen = len(tx.transition.inserts)
+    while waiting and worked < LIMITS.inline_steps and (not worked or time.monotonic() < until):
+        path = waiting.pop(0)
+        step = tx.state.steps[path]
+        queue = tx.transition.node_of(step).queue or "default"
+        if not is_pure(tx, step) or queue not in queues or not tx.transition.may_claim(path):
+            continue
+        _work(tx, path, worker)
+        worked += 1
+        waiting += _ready(tx, tx.transition.inserts[seen:])
+        seen = len(tx.transition.inserts)
+    return worked
+
+
+def _ready(tx: RunTransaction, paths: Sequence[str] | dict[str, StepState]) -> list[str]:
+    steps = tx.state.steps
+    return [p for p in paths if p in steps and steps[p].status is StepStatus.READY and is_pure(tx, steps[p])]
+
+
+def _work(tx: RunTransaction, path: str, worker: UUID) -> None:
+    context = StepContext(claim_in(tx, path, worker))
+    outcome: Outcome | StepError
+    handler = handler_for(context.node.kind)
+    assert handler is not None, "pure kinds are the engine's own"
+    try:
+        outcome = handler(context)
+    except StepError as exc:
+        outcome = exc
+    except Exception as exc:
+        log.exception("step.crashed", run=str(context.run_id), step=path)
+        outcome = StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error")
+    context.write_into(tx)
+    outcomes.apply(context, tx, outcome)
