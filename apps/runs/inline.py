@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from uuid import UUID
 
+from django.db import InterfaceError, OperationalError
+
 from apps.runs import outcomes
 from apps.runs.claim import claim_in
 from apps.runs.context import StepContext
@@ -70,6 +72,8 @@ def _work(tx: RunTransaction, path: str, worker: UUID) -> None:
         outcome = handler(context)
     except StepError as exc:
         outcome = exc
+    except (OperationalError, InterfaceError):
+        raise  # The database went away, not the step: the transaction is over, and nothing of it happened.
     except Exception as exc:
         log.exception("step.crashed", run=str(context.run_id), step=path)
         outcome = StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error")

@@ -72,7 +72,10 @@ class Lease:
 
     def _create(self, at: datetime) -> None:
         until = at + timedelta(seconds=self.seconds)
-        Worker.objects.create(boot=self.boot, started_at=at, lease_until=until, **self._fixed)
+        # The answer of an earlier try may have been lost on its way.
+        Worker.objects.update_or_create(
+            boot=self.boot, defaults={"started_at": at, "lease_until": until, **self._fixed}
+        )
 
 
 def sync_clock() -> None:

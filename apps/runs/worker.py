@@ -22,7 +22,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseTrouble
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connection, connections
 
 from apps.governance.flow import forget_idle
 from apps.runs import at_work, slots
@@ -53,6 +53,9 @@ SILENT_SECONDS = 15.0
 """A process that has neither looked nor worked for so long hangs on something that will not answer."""
 IN_FLIGHT_SECONDS = 5.0
 """How long a stop waits for calls on their way once everything else has been handed back."""
+START_SECONDS = 30.0
+"""How long a worker that starts waits for its database."""
+START_PAUSE_SECONDS = 0.5
 EXIT_UNWELL = 70
 _current: WorkerProcess | None = None
 
@@ -106,7 +109,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         global _current
-        self.lease.take(sole=self.sole)
+        self._take_lease()
         _current = self
         self._alive_at = time.monotonic()
         for target in (self._lease_loop, self._poll_loop, self._watch_loop, self._chores_loop):
@@ -116,6 +119,21 @@ class WorkerProcess:
             self._threads.append(thread)
         log.info("worker.started", boot=str(self.boot), queues=self.queues, slots=self.slots)
 
+    def _take_lease(self) -> None:
+        """A database that restarts while a worker starts is waited for, as it is while one works."""
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return self.lease.take(sole=self.sole)
+            except DatabaseTrouble as exc:
+                if not isinstance(exc, OperationalError | InterfaceError) or time.monotonic() > end:
+                    raise
+                error = str(exc).strip() or type(exc).__name__
+                log.warning("worker.database_away", error=error, next="Tries again.")
+                connection.close()
+                if self._stopping.wait(START_PAUSE_SECONDS):
+                    raise
+
     def stop(self, timeout_seconds: float = 25.0, hurry: Callable[[], bool] = lambda: False) -> None:
         """Claim nothing more, let steps finish for a while, hand back the others, give up the lease.
 
@@ -123,13 +141,15 @@ class WorkerProcess:
         again and again; once it says so, nothing is waited for but calls on their way.
         """
         global _current
-        self._stopping.set()
+        with self._changed:  # Whoever claims has been counted as busy by now, or claims no more.
+            self._stopping.set()
         self._wake.set()
         self._wait(lambda: not self._busy or hurry(), timeout_seconds)
         if self._busy:
             with contextlib.suppress(DatabaseTrouble):
                 in_flight = hand_back_all(at_work.claims())
                 self._wait(lambda: not any(map(at_work.is_at_work, in_flight)), IN_FLIGHT_SECONDS)
+                hand_back_all(at_work.claims())  # What was just being claimed at the first look.
         self._stopped.set()
         for thread in [*self._threads, *self._drains]:
             thread.join(0.5)
@@ -303,7 +323,7 @@ class WorkerProcess:
             # Whether a process is empty must stay true until it is known what is claimed for it.
             self._changed.wait_for(lambda: not self._claiming_alone)
             alone, emptying = self._busy == 0, self._emptying
-            if self._exclusive or (emptying and not alone):
+            if self.is_stopping or self._exclusive or (emptying and not alone):
                 return 0
             self._busy += 1
             self._claiming_alone = alone

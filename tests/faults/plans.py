@@ -49,17 +49,27 @@ def http_tool(name: str, url: str, effect: str, *, probe: str = "", more: str = 
 
 
 def full(url: str, model: str) -> str:
-    """A model step beside a pure one (so that a doorbell rings), an effect, a question, a second effect."""
+    """A model step beside a read (so that a doorbell rings), an effect, a question, a second effect."""
+    look = (
+        "  look:\n"
+        "    kind: http\n"
+        "    description: Ask the remote service whether it knows the order.\n"
+        "    parameters:\n"
+        "      {type: object, required: [reference], properties: {reference: {type: string}}}\n"
+        f'    url: "{url}/probe/{{{{ args.reference }}}}"\n'
+        "    open_world: false\n"
+    )
     return _blueprint(
         "fault_full",
         "tools:\n"
+        + look
         + http_tool("charge", f"{url}/keyed/charge", "keyed", more="    timeout: 5s\n")
         + http_tool("pay", f"{url}/keyed/pay", "keyed", more="    timeout: 5s\n"),
         """\
         graph:
           nodes:
             - {id: begin, kind: transform, output: {reference: "{{ inputs.reference }}"}}
-            - {id: aside, kind: transform, output: {beside: true}}
+            - {id: aside, kind: tool, tool: look, with: {reference: "{{ inputs.reference }}"}}
             - id: think
               kind: agent
               agent: thinker
@@ -87,7 +97,7 @@ def full(url: str, model: str) -> str:
         models: {{quick: {{use: "{model}"}}}}
         agents: {{thinker: {{model: quick, instructions: Be brief., tools: []}}}}
         """,
-    )
+    ).replace("[charge, pay]", "[charge, pay, look]")
 
 
 def one_effect(name: str, url: str, effect: str, *, probe: str = "", more: str = "    timeout: 1s\n") -> str:

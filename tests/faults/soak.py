@@ -291,9 +291,21 @@ class Soak:
                     self.workers[place] = self.nursery.fork(
                         slots=self.options.slots, log=self.folder / f"slot-{place}.log"
                     )
-            if not self._unfinished() and not self._poisoned():
+            if self._is_settled():
                 return
             time.sleep(0.5)
+
+    def _is_settled(self) -> bool:
+        from django.db import Error, connections
+
+        try:
+            return not self._unfinished() and not self._poisoned()
+        except Error:
+            # The last crash of the database took this process's connection with it.
+            connections.close_all()
+            if not self.crash_database:
+                raise
+            return False
 
     # --- what people do -----------------------------------------------------------------------------------
 

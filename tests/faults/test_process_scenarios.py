@@ -55,17 +55,19 @@ def test_01_a_death_before_the_claim_leaves_the_step_as_it_was(
 
 
 def test_02_a_claimed_step_is_claimed_again_soon_after_its_workers_lease(
-    crew: Forking, remote: FakeRemote, reference: str, short: str
+    crew: Forking, remote: FakeRemote, reference: str
 ) -> None:
-    run = crash(crew, "after_claim", short, reference)
+    # A step whose result is recorded: the claim of a pure one is never written, so nothing of it is lost.
+    nodes = [effect("pay", "charge"), value("finish", {"done": True})]
+    run = crash(crew, "after_claim", import_(crew, "paid", remote, nodes, line("pay", "finish")), reference)
     died = time.monotonic()
     crew.start_worker()
 
     state = run.until_status("succeeded", "failed")
     lease = float(crew.env["MN_LEASE_SECONDS"])
     assert time.monotonic() - died < lease + 5
-    assert state["steps"]["begin"]["fence"] >= 2
-    assert state["steps"]["begin"]["losses"] == 1
+    assert state["steps"]["pay"]["fence"] >= 2
+    assert state["steps"]["pay"]["losses"] == 1
     assert_nothing_ran_twice(run, remote)
 
 

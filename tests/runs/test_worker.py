@@ -137,6 +137,58 @@ def test_a_broken_connection_does_not_end_the_lease(monkeypatch, db):
     assert len(asked) == 2
 
 
+def test_a_process_that_stops_claims_nothing_even_if_it_was_about_to(start):
+    run = start(t("a"))
+    made = WorkerProcess()
+    made.lease.take(sole=False)
+    made.stop(0)
+    assert made._work_one() == 0
+    assert statuses(run) == {"a": "ready"}
+
+
+def test_a_database_lost_while_a_pure_step_is_worked_is_no_failure_of_the_step(start, monkeypatch):
+    handler, asked = ports._handlers["transform"], []
+
+    def away_once(context):
+        asked.append(context.path)
+        if len(asked) == 1:
+            raise OperationalError("server closed the connection unexpectedly")
+        return handler(context)
+
+    monkeypatch.setitem(ports._handlers, "transform", away_once)
+    run = start({"id": "a", "kind": "transform", "output": 1, "retry": {"max_attempts": 1}})
+    with pytest.raises(OperationalError):
+        work_all()
+    work_all()
+    assert statuses(run) == {"a": "succeeded"}
+    assert Step.objects.get(run=run).failures == 0
+
+
+def test_a_worker_that_starts_while_its_database_restarts_waits_for_it(monkeypatch, db):
+    made = WorkerProcess()
+    took, asked = made.lease.take, []
+
+    def away_twice(*, sole):
+        asked.append(sole)
+        if len(asked) <= 2:
+            raise OperationalError("server closed the connection unexpectedly")
+        took(sole=sole)
+
+    monkeypatch.setattr(worker, "START_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(made.lease, "take", away_twice)
+    monkeypatch.setattr(worker.connection, "close", lambda: None)
+    made._take_lease()
+    assert len(asked) == 3
+    assert Worker.objects.filter(boot=made.boot, lease_until__gt=now()).count() == 1
+
+
+def test_a_lease_whose_answer_was_lost_is_taken_once_more(db):
+    made = WorkerProcess()
+    made.lease.take(sole=False)
+    made.lease.take(sole=False)
+    assert Worker.objects.filter(boot=made.boot).count() == 1
+
+
 def test_the_kill_button_is_obeyed_at_the_next_look(monkeypatch, db):
     killed = []
     made = WorkerProcess()
