@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 
+from apps.blueprints.core.diff import diff, union
 from apps.blueprints.core.document import Graph
 from apps.blueprints.core.svg import STATE_WORDS, describe, render_svg
 from apps.blueprints.core.svg_style import STYLE
@@ -159,3 +160,14 @@ def test_a_thumbnail_has_no_text_but_titles() -> None:
 
     assert f"{SVG}text" not in {element.tag for element in parse(svg).iter()}
     assert len(groups(svg)) == 2
+
+
+def test_a_difference_is_drawn_with_what_was_removed_and_said_in_words() -> None:
+    before = document(Graph(nodes=[node("a"), node("b")], edges=[edge("a", "b")]))
+    after = document(Graph(nodes=[node("a", title="Look"), node("c")], edges=[edge("a", "c")]))
+
+    drawn = render_svg(union(before, after), marks=diff(before, after).marks())
+
+    words = {n: re.search(rf'data-node-id="{n}".*?<title>(.*?)</title>', drawn)[1] for n in "abc"}  # type: ignore[index]
+    assert [words[n].rpartition(", ")[2] for n in "abc"] == ["changed", "gone", "new"]
+    assert drawn.count("mn-diff-removed") == 2 and "a → b, done (gone)" in drawn

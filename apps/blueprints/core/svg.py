@@ -13,7 +13,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from apps.blueprints.core import text_fit
 from apps.blueprints.core.boundaries import WORDS, boundary_of, known_tools
-from apps.blueprints.core.document import Document
+from apps.blueprints.core.diff import edge_ids
+from apps.blueprints.core.document import Document, Graph
 from apps.blueprints.core.kinds import Boundary
 from apps.blueprints.core.layout import Box, Density, Layout, Line, Point, layout
 from apps.blueprints.core.svg_style import STYLE
@@ -39,6 +40,8 @@ STATE_WORDS: dict[str, str] = {
     "skipped": "skipped",
 }
 """Words under a card. A step that is `blocked` has none: it is simply still to come."""
+MARK_WORDS: dict[str, str] = {"added": "new", "removed": "gone", "changed": "changed"}
+"""Words under a card in the picture of a difference."""
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _BADGES: dict[Boundary, str] = {
@@ -60,6 +63,9 @@ _MARKS: dict[str, str] = {
     "in_doubt": "M-2.1-2.2a2.2 2.2 0 1 1 3.2 2C.2.4 0 .8 0 1.6M0 4.1v.1",
     "cancelled": "M-4 0h8",
     "skipped": "M-4-3l3.4 3-3.4 3M.8-3l3.4 3-3.4 3",
+    "added": "M-4 0h8M0-4v8",
+    "removed": "M-4 0h8",
+    "changed": "M-4 1c1.4-3 2.8-3 4-1s2.6 2 4-1",
 }
 
 
@@ -75,8 +81,9 @@ def render_svg(
     density: Density = "full",
     standalone: bool = False,
     placed: Layout | None = None,
+    marks: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
-    """Draw a blueprint, or a run of it.
+    """Draw a blueprint, a run of it, or what differs between two (`diff.union` with its marks).
 
     states: state by node path (`send`, inside containers `outer/inner`); `waiting:approval` adds the reason.
     None draws a plan, without states.
@@ -88,6 +95,8 @@ def render_svg(
     density: `thumbnail` draws small boxes with badges and no text, for cards in a gallery.
     standalone: carries its style sheet and background, for files; never use it inside a page.
     placed: a layout made before, to save making it again; it must be of the same density.
+    marks: `added`, `removed` or `changed` of `nodes` by path and of `edges` by id (`Difference.marks`);
+    never together with states.
     """
     drawing = placed or layout(document.graph, document.layout, density=density)
     picture = _Picture(document, drawing, states, tools or {}, density)
@@ -95,6 +104,8 @@ def render_svg(
     picture.titles = titles or {}
     picture.href = href
     picture.selected = selected
+    picture.marks = (marks or {}).get("nodes", {})
+    picture.edge_marks = _named_lines(document.graph, (marks or {}).get("edges", {}))
     return picture.draw(standalone=standalone)
 
 
@@ -116,6 +127,9 @@ class _Picture:
     titles: Mapping[str, str]
     href: Callable[[str], str | None] | None
     selected: str
+    marks: Mapping[str, str]
+    edge_marks: Mapping[int, str]
+    """By the identity of the edge drawn."""
 
     def __init__(
         self,
@@ -178,18 +192,23 @@ class _Picture:
         classes += f" mn-state-{_word(state)}" if state else ""
         classes += f" mn-reason-{_word(reason)}" if reason else ""
         classes += " mn-container" if box.is_container else ""
+        classes += f" mn-diff-{_word(self.marks[box.path])}" if box.path in self.marks else ""
         return classes + (" mn-selected" if self.selected == box.path else "")
 
     def _data(self, box: Box) -> str:
         step_path = self.step_paths.get(box.path, box.path)
         state = self._state(box.path).partition(":")[0]
         data = f"data-node-id={_attribute(box.node.id)} data-step-path={_attribute(step_path)}"
+        mark = self.marks.get(box.path, "")
+        data += f" data-diff={_attribute(mark)}" if mark else ""
         return data + (f" data-state={_attribute(state)}" if state else "")
 
     def _state(self, path: str) -> str:
         return self.states.get(path) or ("blocked" if self.has_states else "")
 
     def _state_word(self, path: str) -> str:
+        if path in self.marks:
+            return MARK_WORDS.get(self.marks[path], "")
         state = self._state(path)
         return STATE_WORDS.get(state) or STATE_WORDS.get(state.partition(":")[0], "")
 
@@ -233,7 +252,7 @@ class _Picture:
 
     def _mark(self, box: Box) -> str:
         """The state's sign on the card's upper right corner."""
-        state = self._state(box.path)
+        state = self.marks.get(box.path) or self._state(box.path)
         mark = _MARKS.get(state) or _MARKS.get(state.partition(":")[0])
         if mark is None:
             return ""
@@ -246,6 +265,8 @@ class _Picture:
 
     def line(self, line: Line) -> str:
         classes = "mn-line" + (" mn-back" if line.is_back else "") + self._progress(line)
+        mark = self.edge_marks.get(id(line.edge), "")
+        classes += f" mn-diff-{_word(mark)}" if mark else ""
         path = _angles(line.points) if line.is_back else _curves(line.points)
         x, y = line.points[-1]
         size = 7 if self.density == "full" else 5
@@ -263,7 +284,8 @@ class _Picture:
             words += f": {line.edge.label}"
         if line.edge.max_rounds:
             words += f", at most {line.edge.max_rounds} rounds"
-        return words
+        mark = MARK_WORDS.get(self.edge_marks.get(id(line.edge), ""), "")
+        return f"{words} ({mark})" if mark else words
 
     def _progress(self, line: Line) -> str:
         """Ways that were not taken fade. Which port a finished step left by shows in what follows it."""
@@ -275,6 +297,18 @@ class _Picture:
         if line.is_back or source not in ("succeeded", "failed"):
             return ""
         return " mn-taken" if target not in ("blocked", "cancelled") else ""
+
+
+def _named_lines(graph: Graph, marks: Mapping[str, str], scope: str = "") -> dict[int, str]:
+    """Marks of edges by the identity of the edge, bodies included."""
+    if not marks:
+        return {}
+    named = zip(edge_ids(graph, scope), graph.edges, strict=True)
+    found = {id(edge): marks[name] for name, edge in named if name in marks}
+    for node in graph.nodes:
+        if node.body is not None:
+            found |= _named_lines(node.body, marks, f"{scope}/{node.id}" if scope else node.id)
+    return found
 
 
 def _rect(name: str, x: float, y: float, width: float, height: float, radius: float) -> str:

@@ -82,6 +82,20 @@ STYLE = """\
     fill: none; stroke: var(--g-card); stroke-width: 2; stroke-linecap: round; stroke-linejoin: round;
   }
 
+  .mn-diff-added { --g-state: var(--g-done); }
+  .mn-diff-removed { --g-state: var(--g-fail); }
+  .mn-diff-changed { --g-state: var(--g-busy); }
+  .mn-diff-added > .mn-card,
+  .mn-diff-changed > .mn-card { stroke: var(--g-state); stroke-width: 2; }
+  .mn-diff-removed > .mn-card { stroke: var(--g-state); stroke-width: 2; stroke-dasharray: 5 4; }
+  .mn-diff-removed .mn-title { fill: var(--g-soft); font-weight: 400; }
+  .mn-line.mn-diff-added .mn-edge,
+  .mn-line.mn-diff-changed .mn-edge { stroke: var(--g-state); stroke-width: 2.5; }
+  .mn-line.mn-diff-removed .mn-edge { stroke: var(--g-state); stroke-width: 2; stroke-dasharray: 2 4; }
+  .mn-line.mn-diff-added .mn-arrow,
+  .mn-line.mn-diff-changed .mn-arrow,
+  .mn-line.mn-diff-removed .mn-arrow { fill: var(--g-state); }
+
   a.mn-link:focus-visible { outline: none; }
   a.mn-link:focus-visible .mn-card {
     stroke: var(--accent, var(--g-busy)); stroke-width: 3; stroke-dasharray: none;
