@@ -35,6 +35,7 @@ from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from apps.workspaces.services import audit
 from mirrorneuron.base.clock import now
+from mirrorneuron.base.errors import InvalidInput
 from mirrorneuron.base.logs import logger
 
 if TYPE_CHECKING:
@@ -142,6 +143,37 @@ def export(principal: Principal, name: str, number: int | None = None) -> str:
         if newest is not None:
             return newest.source
     return version_for(principal, name, number).source
+
+
+@transaction.atomic
+def create_blueprint(principal: Principal, title: str) -> Blueprint:
+    """Make a blueprint without steps, to be drawn in the editor; its name comes from its title.
+
+    Its first text is kept as an unpublished version: pages, exports and drafts start from it.
+    Raises InvalidInput for a title that is empty or longer than 200 characters.
+    """
+    from apps.blueprints.core.parse import parse
+    from apps.blueprints.core.skeleton import empty_blueprint, name_for
+    from apps.blueprints.core.validate import validate
+
+    principal.require(Permission.EDIT)
+    title = " ".join(title.split())
+    if not title or len(title) > 200:
+        raise InvalidInput(
+            "A blueprint needs a title of at most 200 characters.",
+            fields={"title": "Write what it does, in a few words."},
+            next="Write a title; everything else can wait.",
+        )
+    taken = {
+        *Blueprint.objects.filter(workspace=principal.workspace).values_list("name", flat=True),
+        *GalleryItem.objects.values_list("name", flat=True),
+    }
+    text = empty_blueprint(name_for(title, taken), title)
+    document = validate(parse(text), builtin_tools()).document
+    assert document is not None  # It fits the format; that no step is there yet, the editor says.
+    version = _store(principal, text, document, publish=False)
+    audit(principal, "blueprint.created", version.blueprint.name)
+    return version.blueprint
 
 
 @transaction.atomic

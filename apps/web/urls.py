@@ -16,6 +16,7 @@ from apps.web.views import (
     sign_in,
     signals,
 )
+from apps.web.views.editor import pages as editor
 
 app_name = "web"
 urlpatterns = [
@@ -41,7 +42,9 @@ urlpatterns = [
     path("schedules/new", schedules.add, name="blueprints-schedules-add"),
     path("schedules/<uuid:schedule_id>/<str:verb>", schedules.act, name="blueprints-schedules-act"),
     path("blueprints", blueprints.index, name="blueprints"),
+    path("blueprints/new", editor.new, name="blueprints-new"),
     path("blueprints/<str:name>", blueprints.item, name="blueprints-item"),
+    path("blueprints/<str:name>/edit", editor.edit, name="blueprints-edit"),
     path("blueprints/<str:name>/run", blueprints.run, name="blueprints-run"),
     path("gallery", gallery.index, name="gallery"),
     path("gallery/<str:name>", gallery.item, name="gallery-item"),

@@ -18,6 +18,7 @@ from apps.web.cards import Record, card_of, contract_of, outline_of, records
 from apps.web.forms import Submission, input_fields, read_inputs
 from apps.web.views.doors import page, principal_of
 from apps.workspaces.access import Principal
+from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput, NotFound
 
 
@@ -27,7 +28,7 @@ def index(request: HttpRequest) -> HttpResponse:
     so_far = records(principal)
     found = blueprints.blueprints_for(principal)
     rows = [{"blueprint": one, "record": so_far.get(one.name, Record())} for one in found]
-    return page(request, "blueprints/list.html", {"rows": rows})
+    return page(request, "blueprints/list.html", {"rows": rows, "may_edit": principal.may(Permission.EDIT)})
 
 
 @require_safe
@@ -71,6 +72,7 @@ def _detail(
     card = card_of(blueprint, document, records(principal).get(name, Record()))
     context: dict[str, Any] = {
         "blueprint": blueprint,
+        "may_edit": principal.may(Permission.EDIT) and blueprint.archived_at is None,
         "version": version,
         "versions": [one for one in versions if one.number is not None],
         "card": card,

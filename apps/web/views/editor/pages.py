@@ -1,0 +1,78 @@
+"""The editor's own pages: a new blueprint, the graph, and the tabs beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from apps.blueprints import services as blueprint_services
+from apps.web import pictures
+from apps.web.cards import outline_of
+from apps.web.editing import Opened, open_blueprint
+from apps.web.views.doors import page, principal_of
+from apps.workspaces.core.roles import Permission
+from mirrorneuron.base.errors import InvalidInput
+
+TABS = (
+    ("", "Graph"),
+    ("contract", "Contract"),
+    ("agents", "Agents and models"),
+    ("tools", "Tools"),
+    ("card", "Card and runbook"),
+    ("inputs", "Inputs"),
+    ("tests", "Tests"),
+    ("yaml", "YAML"),
+)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def new(request: HttpRequest) -> HttpResponse:
+    """One question, then the editor. Everything else can wait."""
+    principal = principal_of(request)
+    principal.require(Permission.EDIT)
+    title = request.POST.get("title", "")
+    if request.method == "POST":
+        try:
+            made = blueprint_services.create_blueprint(principal, title)
+        except InvalidInput as wrong:
+            context = {"title": title, "problem": wrong.fields.get("title", str(wrong))}
+            return page(request, "editor/new.html", context, status=422)
+        return redirect("web:blueprints-edit", made.name)
+    return page(request, "editor/new.html", {"title": title})
+
+
+@require_safe
+def edit(request: HttpRequest, name: str) -> HttpResponse:
+    opened = open_blueprint(principal_of(request), name, private=request.GET.get("private") == "1")
+    tab = request.GET.get("tab", "")
+    if tab not in dict(TABS):
+        tab = ""
+    context = {**shell_of(opened, tab)}
+    if not tab:
+        context |= _graph(opened)
+    return page(request, "editor/edit.html" if not tab else f"editor/{tab}.html", context)
+
+
+def shell_of(opened: Opened, tab: str = "") -> dict[str, Any]:
+    """What the head of every editor page shows."""
+    here = reverse("web:blueprints-edit", args=[opened.name])
+    private = "private=1" if opened.private else ""
+    tabs = []
+    for key, label in TABS:
+        query = "&".join(filter(None, [f"tab={key}" if key else "", private]))
+        tabs.append({"key": key, "label": label, "href": f"{here}?{query}" if query else here})
+    return {"opened": opened, "tab": tab, "tabs": tabs, "here": here, "private": private}
+
+
+def _graph(opened: Opened) -> dict[str, Any]:
+    document = opened.document
+    return {
+        "picture": pictures.plain_picture(document, opened.tools) if document is not None else "",
+        "steps": outline_of(document) if document is not None else [],
+        "problems": opened.problems,
+        "view": None,
+    }
