@@ -36,6 +36,7 @@ install:
 	  chmod +x $(BIN)/mn; \
 	  echo "$$want" > $(STAMP); \
 	fi
+	@$(BIN)/python -P mirrorneuron/assets.py
 
 run: install
 	@exec $(BIN)/mn up $(ARGS)
@@ -76,6 +77,6 @@ lock: install
 	$(LOCK) --group pyproject.toml:peers -o bench/requirements-peers.lock
 
 clean:
-	rm -rf $(VENV) .venv-peers static/dist static/root build test-artifacts *.egg-info
+	rm -rf $(VENV) .venv-peers static/dist static/node_modules static/.build.lock static/root build test-artifacts *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

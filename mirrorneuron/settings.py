@@ -170,7 +170,10 @@ STATIC_URL = "/static/"
 _collected = BASE_DIR / "static" / "root"
 STATIC_ROOT = _collected if _collected.is_dir() else None
 """Filled by `collectstatic` in an image; elsewhere files are served from where they lie."""
-STATICFILES_DIRS = [BASE_DIR / "static" / "src"]
+_built = BASE_DIR / "static" / "dist"
+STATICFILES_DIRS = [BASE_DIR / "static" / "src", *([("dist", _built)] if _built.is_dir() else [])]
+"""Ours, and what `mirrorneuron.assets` has built; without the latter only the editor's canvas is missing."""
+WHITENOISE_IMMUTABLE_FILE_TEST = r"^/static/dist/.+-[A-Z0-9]{8}\."
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 # whitenoise hands files over as a plain iterator; under ASGI it is read in a thread, which is what we want.

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from django import template
+from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -18,6 +19,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from apps.web.core import words
 from apps.web.core.icons import ICONS
+from mirrorneuron.assets import bundle_files
 from mirrorneuron.base import packed
 from mirrorneuron.base.clock import now
 
@@ -31,6 +33,22 @@ def icon(name: str) -> SafeString:
         '<svg class="icon" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{}</svg>',
         mark_safe(ICONS[name]),  # noqa: S308 - constants above
     )
+
+
+@register.simple_tag
+def bundle(name: str) -> SafeString:
+    """Style and script of a built bundle: `{% bundle "graph" %}`. Nothing where it is not built."""
+    files = bundle_files(name)
+    style = '<link rel="stylesheet" href="{}">' if "css" in files else ""
+    script = '<script type="module" src="{}"></script>' if "js" in files else ""
+    addresses = [static(f"dist/{files[part]}") for part in ("css", "js") if part in files]
+    return format_html(style + script, *addresses) if addresses else mark_safe("")
+
+
+@register.simple_tag
+def has_bundle(name: str) -> bool:
+    """Whether a bundle is there, for saying in words that it is not."""
+    return bool(bundle_files(name))
 
 
 @register.simple_tag
