@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.cookiejar import CookieJar
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.cli.installation import Installation, empty_database
 from tests.processes import Background, eventually
@@ -182,6 +187,68 @@ def test_workers_are_replaced_one_by_one_and_nothing_is_lost_or_done_twice(
     assert installation.ask("SELECT count(*) FROM runs_attempt WHERE status IN ('lost', 'failed')") == [(0,)]
     report = installation.mn("doctor")[1]
     assert report["findings"] == []
+
+
+@pytest.mark.parametrize("hints", ["postgres", "redis"])
+def test_a_page_of_one_web_process_sees_what_another_started(
+    installation: Installation,
+    processes: list[Background],
+    remote: Remote,
+    redis_url: str,
+    tmp_path: Path,
+    hints: str,
+) -> None:
+    publish(installation, remote, tmp_path)
+    more = {"CHANNEL_URL": redis_url} if hints == "redis" else {}
+    a = web(installation, processes, tmp_path / "a.log", 8111, **more)
+    b = web(installation, processes, tmp_path / "b.log", 8112, **more)
+    start_many(installation, b, 0, 1)
+    ((run,),) = installation.ask("SELECT id FROM runs_run")
+    with page_of(installation, a, f"/ws/runs/{run}?after=0&format=json") as page:
+        assert page.until("run.started")["seq"] == 1
+        began = time.monotonic()
+        log = tmp_path / "workers.log"
+        processes.append(installation.background(log, "worker", "-c", "2", "-Q", "default,sums", **more))
+        page.until("run.succeeded")
+    ((ended,),) = installation.ask("SELECT extract(epoch FROM now() - ended_at) FROM runs_run")
+    # A page that nobody told would have looked half a minute later.
+    assert ended < 5, f"{ended} s after the end, {time.monotonic() - began} s in all"
+
+
+class Page:
+    """A live page as JSON."""
+
+    def __init__(self, link: Any) -> None:
+        self.link = link
+
+    def until(self, kind: str, seconds: float = 120) -> dict[str, Any]:
+        end = time.monotonic() + seconds
+        while True:
+            message = json.loads(self.link.recv(timeout=max(0.0, end - time.monotonic())))
+            for event in message if isinstance(message, list) else message.get("items", [message]):
+                if event.get("kind") == kind:
+                    return dict(event)
+
+
+@contextmanager
+def page_of(installation: Installation, url: str, path: str) -> Iterator[Page]:
+    """Sign in to this web process, and hold one of its sockets."""
+    sign_in = installation.mn("user", "link", "alice@example.com")[1]["sign_in"]
+    jar = CookieJar()
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+    form = browser.open(url + urlsplit(sign_in).path, timeout=30).read().decode()
+    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
+    assert token is not None, form
+    browser.open(
+        urllib.request.Request(
+            url + urlsplit(sign_in).path, urlencode({"csrfmiddlewaretoken": token[1]}).encode()
+        ),
+        timeout=30,
+    )
+    cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
+    address = url.replace("http:", "ws:") + path
+    with connect(address, additional_headers={"Cookie": cookies, "Origin": url}, proxy=None) as link:
+        yield Page(link)
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
