@@ -34,6 +34,7 @@ from apps.runs.core.states import RUN_ENDED
 from apps.runs.core.webhook import LEAST_SECRET, NotGenuine, Scheme, new_secret, verified
 from apps.runs.errors import HookUnknown, RunConflict, SignatureRefused
 from apps.runs.models import Delivery, Hook, Run
+from apps.runs.named import one_named
 from apps.runs.services import start_run
 from apps.runs.signals import WEBHOOK, deliver_signal
 from apps.runs.views import moment
@@ -190,14 +191,7 @@ def hooks_for(principal: Principal) -> QuerySet[Hook]:
 
 def hook_for(principal: Principal, which: Any) -> Hook:
     """One hook of the workspace, by id or name. Raises NotFound for everybody else's."""
-    identity = as_uuid(which)
-    by = {"id": identity} if identity else {"name": str(which)}
-    found = hooks_for(principal).filter(**by).first()
-    if found is None:
-        raise NotFound(
-            f"There is no hook {str(which)!r}.", code="hook_not_found", next="List them with `mn hook list`."
-        )
-    return found
+    return one_named(hooks_for(principal), which, "hook")
 
 
 def hook_view(hook: Hook) -> dict[str, Any]:

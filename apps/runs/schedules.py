@@ -32,6 +32,7 @@ from apps.runs.core.schedule import problems_of as time_problems
 from apps.runs.core.states import RUN_ENDED
 from apps.runs.errors import RunConflict, RunNotFound
 from apps.runs.models import Run, Schedule
+from apps.runs.named import one_named
 from apps.runs.services import cancel_run, check_inputs, start_run
 from apps.runs.views import moment
 from apps.workspaces.access import Principal, principal_for
@@ -180,16 +181,7 @@ def schedules_for(principal: Principal) -> QuerySet[Schedule]:
 
 def schedule_for(principal: Principal, which: Any) -> Schedule:
     """One schedule of the workspace, by id or name. Raises NotFound for everybody else's."""
-    identity = as_uuid(which)
-    by = {"id": identity} if identity else {"name": str(which)}
-    found = schedules_for(principal).filter(**by).first()
-    if found is None:
-        raise NotFound(
-            f"There is no schedule {str(which)!r}.",
-            code="schedule_not_found",
-            next="List them with `mn schedule list`.",
-        )
-    return found
+    return one_named(schedules_for(principal), which, "schedule")
 
 
 def times_of(schedule: Schedule) -> Times:

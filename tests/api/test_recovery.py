@@ -9,26 +9,7 @@ import pytest
 from apps.runs.models import Run
 from apps.workspaces.models import User
 from tests.api.conftest import Caller, CallerOf
-from tests.runs.engine import work_all
-
-SOURCE = b"""\
-apiVersion: mirrorneuron/v1
-kind: Blueprint
-metadata: {name: divide, title: Divide}
-card: {purpose: p, must_never: [lie], business_owner: a, technical_owner: b, model_steward: c}
-contract:
-  goal: Divide.
-  inputs: {type: object, required: [by], properties: {by: {type: integer}}}
-graph:
-  nodes:
-    - {id: one, kind: transform, output: 10}
-    - {id: two, kind: transform, output: "{{ steps.one.output / inputs.by }}"}
-    - {id: three, kind: transform, output: "{{ steps.two.output + 1 }}"}
-  edges:
-    - {from: one, to: two}
-    - {from: two, to: three}
-outputs: {result: "{{ steps.three.output }}"}
-"""
+from tests.runs.engine import DIVIDE, work_all
 
 
 @pytest.fixture
@@ -38,7 +19,7 @@ def api(alice: User, caller: CallerOf) -> Caller:
 
 @pytest.fixture
 def failed(api: Caller) -> str:
-    made = api.call("POST", "/blueprints", SOURCE, **{"Content-Type": "application/yaml"})
+    made = api.call("POST", "/blueprints", DIVIDE.encode(), **{"Content-Type": "application/yaml"})
     assert made.status_code == 201, made.content
     run = api.post("/runs", {"blueprint": "divide", "inputs": {"by": 0}}).json()
     work_all()

@@ -5,31 +5,15 @@ import json
 import pytest
 
 from apps.runs.models import Run
+from tests.runs.engine import DIVIDE
 
 pytestmark = pytest.mark.django_db(transaction=True)
-BLUEPRINT = """\
-apiVersion: mirrorneuron/v1
-kind: Blueprint
-metadata: {name: divide, title: Divide}
-contract:
-  goal: Divide.
-  inputs: {type: object, required: [by], properties: {by: {type: integer}}}
-graph:
-  nodes:
-    - {id: one, kind: transform, output: 10}
-    - {id: two, kind: transform, output: "{{ steps.one.output / inputs.by }}"}
-    - {id: three, kind: transform, output: "{{ steps.two.output + 1 }}"}
-  edges:
-    - {from: one, to: two}
-    - {from: two, to: three}
-outputs: {result: "{{ steps.three.output }}"}
-"""
 
 
 @pytest.fixture
 def failed(mn, tmp_path):
     file = tmp_path / "divide.yaml"
-    file.write_text(BLUEPRINT)
+    file.write_text(DIVIDE)
     said = mn("run", file, "-i", "by=0", "--wait", "--json")
     assert said.code == 1, said
     return said.json["id"]

@@ -118,6 +118,16 @@ def behind(servers: Server) -> Iterator[Proxy]:
         servers.kill_all()
 
 
+def assert_starts_stay_quick(driver: Driver, reference: str) -> None:
+    """Seven of them, while the broker takes nothing."""
+    took = []
+    for i in range(7):
+        began = time.monotonic()
+        driver.ask("start", blueprint="rung", inputs={"reference": f"{reference}-{i}"})
+        took.append(time.monotonic() - began)
+    assert sorted(took)[3] < 0.3, took
+
+
 def test_23_a_half_open_broker_delays_no_start_and_no_step(
     servers: Server, remote: FakeRemote, reference: str, short: str, behind: Proxy
 ) -> None:
@@ -128,12 +138,7 @@ def test_23_a_half_open_broker_delays_no_start_and_no_step(
         servers.wait_ready(worker)
         driver.ask("start", blueprint="rung", inputs={"reference": f"{reference}-first"})
         behind.freeze()
-        took = []
-        for i in range(7):
-            began = time.monotonic()
-            driver.ask("start", blueprint="rung", inputs={"reference": f"{reference}-{i}"})
-            took.append(time.monotonic() - began)
-        assert sorted(took)[3] < 0.3, took
+        assert_starts_stay_quick(driver, reference)
         assert servers.settle(remote, reference) == {"succeeded": 8}
 
         behind.reset_all()
@@ -262,12 +267,7 @@ def test_26_a_broker_that_takes_nothing_more_holds_nobody_up(
             servers.wait_ready(worker)
             driver.ask("start", blueprint="rung", inputs={"reference": f"{reference}-first"})
             proxy.freeze()
-            took = []
-            for i in range(7):
-                began = time.monotonic()
-                driver.ask("start", blueprint="rung", inputs={"reference": f"{reference}-{i}"})
-                took.append(time.monotonic() - began)
-            assert sorted(took)[3] < 0.3, took
+            assert_starts_stay_quick(driver, reference)
             assert servers.settle(remote, reference) == {"succeeded": 8}
             proxy.thaw()
             assert worker.stop() == 0, worker.tail()

@@ -14,6 +14,26 @@ from apps.runs.upkeep import upkeep
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.ids import uuid7
 
+DIVIDE = """\
+apiVersion: mirrorneuron/v1
+kind: Blueprint
+metadata: {name: divide, title: Divide}
+card: {purpose: p, must_never: [lie], business_owner: a, technical_owner: b, model_steward: c}
+contract:
+  goal: Divide.
+  inputs: {type: object, required: [by], properties: {by: {type: integer}}}
+graph:
+  nodes:
+    - {id: one, kind: transform, output: 10}
+    - {id: two, kind: transform, output: "{{ steps.one.output / inputs.by }}"}
+    - {id: three, kind: transform, output: "{{ steps.two.output + 1 }}"}
+  edges:
+    - {from: one, to: two}
+    - {from: two, to: three}
+outputs: {result: "{{ steps.three.output }}"}
+"""
+"""Fails when it divides by 0, and can be retried, skipped and forked."""
+
 
 def version_of(workspace: Any, nodes: list, edges: list = (), **document: Any) -> Version:
     """Store a version straight from nodes and edges, unvalidated."""
