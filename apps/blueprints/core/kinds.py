@@ -35,6 +35,8 @@ PORTS: dict[str, tuple[str, ...]] = {
 }
 MAIN_PORT: dict[str, str] = {kind: ports[0] for kind, ports in PORTS.items()} | {"router": "else"}
 """The port an edge `from: node` leaves by."""
+UNKNOWN_PORTS = ("done", "failed")
+"""Of a kind nobody knows, so that a draft with a mistake in it can still be drawn."""
 
 RUNNABLE = frozenset(
     [
@@ -49,11 +51,11 @@ def ports(node: Node) -> tuple[str, ...]:
     """All out-ports of a node, its routes included, in drawing order."""
     if node.kind == "router":
         return (*(route.name for route in node.routes), *PORTS["router"])
-    return PORTS[node.kind]
+    return PORTS.get(node.kind, UNKNOWN_PORTS)
 
 
 def main_port(node: Node) -> str:
-    return MAIN_PORT[node.kind]
+    return MAIN_PORT.get(node.kind, UNKNOWN_PORTS[0])
 
 
 COMMON_FIELDS = frozenset(

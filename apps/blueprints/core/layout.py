@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from apps.blueprints.core import kinds
 from apps.blueprints.core.document import Edge, Graph, Node, Position
-from apps.blueprints.core.layering import Link, arrange, back_links, columns
+from apps.blueprints.core.layering import Arrangement, Link, arrange, back_links, columns
 
 Density = Literal["full", "thumbnail"]
 Point = tuple[float, float]
@@ -123,12 +124,22 @@ class Layout:
 def layout(
     graph: Graph, positions: Mapping[str, Position] | None = None, *, density: Density = "full"
 ) -> Layout:
-    """Lay out a graph. Edges to or from nodes that do not exist, and repeated ids, are left out."""
-    placed = _Drawing(graph, METRICS[density], "", 0)
-    placed.place()
-    if positions and density == "full":
-        placed.move(positions)
+    """Lay out a graph. Edges to or from nodes that do not exist, and repeated ids, are left out.
+
+    positions: by path, in the plane of the whole drawing. Of what stands in a container only the places of
+    its nodes to one another count: the container is drawn around them wherever it stands itself.
+    """
+    placed = _Drawing(graph, METRICS[density], "", 0, (positions or {}) if density == "full" else {})
     return placed.finish()
+
+
+@lru_cache(maxsize=64)
+def _arranged(
+    heights: tuple[float, ...], links: tuple[Link, ...], gap: float, line_gap: float
+) -> tuple[list[int], Arrangement]:
+    """Columns and heights of a graph, kept: most changes of a draft leave them as they are."""
+    column = columns(len(heights), links)
+    return column, arrange(heights, column, links, gap=gap, line_gap=line_gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +151,13 @@ class _Exit:
 
 
 class _Drawing:
-    def __init__(self, graph: Graph, metrics: Metrics, prefix: str, level: int) -> None:
+    def __init__(
+        self, graph: Graph, metrics: Metrics, prefix: str, level: int, positions: Mapping[str, Position]
+    ) -> None:
         self.metrics = metrics
         self.prefix = prefix
         self.level = level
+        self.positions = positions
         self.nodes = list({node.id: node for node in reversed(graph.nodes)}.values())[::-1]
         self.number = {node.id: index for index, node in enumerate(self.nodes)}
         self.edges = [e for e in graph.edges if e.source in self.number and e.to in self.number]
@@ -159,15 +173,17 @@ class _Drawing:
         self.lines: list[Line] = []
         self.passes: dict[int, list[tuple[float, float, float]]] = {}
         self.moved = False
+        self.place()
+        if positions:
+            self.move()
 
     # Sizes and ports
 
     def _content(self, node: Node) -> Layout | None:
         if node.body is None or not node.body.nodes:
             return None
-        drawing = _Drawing(node.body, self.metrics, f"{self.prefix}{node.id}/", self.level + 1)
-        drawing.place()
-        return drawing.finish()
+        prefix = f"{self.prefix}{node.id}/"
+        return _Drawing(node.body, self.metrics, prefix, self.level + 1, self.positions).finish()
 
     def _exits(self) -> list[list[_Exit]]:
         """Of each node, the exits its edges use, in the order of its ports."""
@@ -215,10 +231,8 @@ class _Drawing:
         m = self.metrics
         forward = [i for i in range(len(self.links)) if i not in self.back]
         links = [self.links[i] for i in forward]
-        column = columns(len(self.nodes), links)
-        arrangement = arrange(
-            [height for _w, height in self.sizes], column, links, gap=m.row_gap, line_gap=m.line_gap
-        )
+        heights = tuple(height for _w, height in self.sizes)
+        column, arrangement = _arranged(heights, tuple(links), m.row_gap, m.line_gap)
         self.lefts, self.widths, self.gutters = self._columns(column)
         self.boxes = []
         for index, node in enumerate(self.nodes):
@@ -252,23 +266,33 @@ class _Drawing:
     def _label_width(self, label: str) -> float:
         return len(label) * self.metrics.letter + 10 if label else 0.0
 
-    def move(self, positions: Mapping[str, Position]) -> None:
+    def move(self) -> None:
         """Put boxes where a person wants them, and the others beside the nearest of those, never on top."""
-        wanted = {b.path: positions[b.path] for b in self.boxes if b.path in positions}
-        if not wanted or all((b.x, b.y) == _xy(wanted.get(b.path)) for b in self.boxes):
+        wanted = {b.path: self.positions[b.path] for b in self.boxes if b.path in self.positions}
+        if not wanted or (len(wanted) == len(self.boxes) and self._is_as_drawn(wanted)):
             return
         self.moved = True
         fixed = [replace(b, x=wanted[b.path].x, y=wanted[b.path].y) for b in self.boxes if b.path in wanted]
         drawn = {b.path: b for b in self.boxes}
         result = {b.path: b for b in fixed}
+        taken = _Taken(fixed)
         for box in self.boxes:
             if box.path in result:
                 continue
             guide = min(fixed, key=lambda f: _distance(drawn[f.path], box))
             dx, dy = guide.x - drawn[guide.path].x, guide.y - drawn[guide.path].y
             candidate = replace(box, x=box.x + dx, y=box.y + dy)
-            result[box.path] = _free(candidate, list(result.values()), self.metrics.row_gap)
+            result[box.path] = taken.free(candidate, self.metrics.row_gap)
+            taken.add(result[box.path])
         self.boxes = [result[b.path] for b in self.boxes]
+
+    def _is_as_drawn(self, wanted: Mapping[str, Position]) -> bool:
+        """Whether people want every box where it is anyway; whole pixels are as good as halves of them."""
+        dx = [wanted[b.path].x - b.x for b in self.boxes]
+        dy = [wanted[b.path].y - b.y for b in self.boxes]
+        within = 1 if self.level else 0.5  # Inside a container all of them together stand anywhere.
+        shift_x, shift_y = (dx[0], dy[0]) if self.level else (0.0, 0.0)
+        return all(abs(x - shift_x) <= within for x in dx) and all(abs(y - shift_y) <= within for y in dy)
 
     # Lines
 
@@ -404,22 +428,34 @@ def _cut(label: str) -> str:
     return label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1].rstrip() + "…"
 
 
-def _xy(position: Position | None) -> Point | None:
-    return (position.x, position.y) if position is not None else None
-
-
 def _distance(one: Box, other: Box) -> float:
     return abs(one.x - other.x) + abs(one.y - other.y)
 
 
-def _free(box: Box, others: list[Box], gap: float) -> Box:
-    """The box, moved down until it stands on no other."""
-    for other in sorted(others, key=lambda o: o.y):
-        if (
-            other.x < box.right
-            and box.x < other.right
-            and other.y < box.bottom + gap
-            and box.y < other.bottom + gap
-        ):
-            box = replace(box, y=other.bottom + gap)
-    return box
+class _Taken:
+    """Boxes that stand already, found by where they are from left to right."""
+
+    STRIPE = 200.0
+
+    def __init__(self, boxes: list[Box]) -> None:
+        self.stripes: dict[int, list[Box]] = {}
+        for box in boxes:
+            self.add(box)
+
+    def add(self, box: Box) -> None:
+        for stripe in self._stripes(box):
+            self.stripes.setdefault(stripe, []).append(box)
+
+    def free(self, box: Box, gap: float) -> Box:
+        """The box, moved down until it stands on no other."""
+        near = {o.path: o for stripe in self._stripes(box) for o in self.stripes.get(stripe, ())}
+        y, right, height = box.y, box.right, box.height
+        for other in sorted(near.values(), key=lambda o: o.y):
+            if other.x < right and box.x < other.right:
+                bottom = other.bottom + gap
+                if other.y < y + height + gap and y < bottom:
+                    y = bottom
+        return box if y == box.y else replace(box, y=y)
+
+    def _stripes(self, box: Box) -> range:
+        return range(int(box.x // self.STRIPE), int(box.right // self.STRIPE) + 1)
