@@ -167,7 +167,15 @@ def test_edges_alike_are_told_apart() -> None:
     data = draft()
     data["graph"]["edges"].append({"from": "one.done", "to": "each", "when": "true"})
     edges = view_of(data)["edges"]
-    assert [edges[f"|one.done|each|{n}"]["at"] for n in (0, 1)] == [0, 1]
+    one, other = edges["|one.done|each|0"], edges["|one.done|each|1"]
+    assert (one["written"]["from"], one["at"]) == ("one", 0)
+    assert (other["written"]["from"], other["at"]) == ("one.done", 0)
+
+
+def test_whoever_moves_one_node_sees_one_node_move() -> None:
+    before = view_of(draft())["nodes"]
+    after = view_of(draft(layout={"one": {"x": -70, "y": 300}}))["nodes"]
+    assert [path for path in before if before[path] != after[path]] == ["one"]
 
 
 def test_a_node_without_an_id_and_one_of_no_known_kind_are_drawn() -> None:

@@ -10,7 +10,7 @@ Coordinates are px, y downwards, of the same plane as `Document.layout`. Pure an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -267,24 +267,24 @@ class _Drawing:
         return len(label) * self.metrics.letter + 10 if label else 0.0
 
     def move(self) -> None:
-        """Put boxes where a person wants them, and the others beside the nearest of those, never on top."""
+        """Put boxes where a person wants them; the others stay, moved down only where one is in their way.
+
+        So whoever moves one box sees one box move.
+        """
         wanted = {b.path: self.positions[b.path] for b in self.boxes if b.path in self.positions}
         if not wanted or (len(wanted) == len(self.boxes) and self._is_as_drawn(wanted)):
             return
         self.moved = True
-        fixed = [replace(b, x=wanted[b.path].x, y=wanted[b.path].y) for b in self.boxes if b.path in wanted]
-        drawn = {b.path: b for b in self.boxes}
-        result = {b.path: b for b in fixed}
-        taken = _Taken(fixed)
-        for box in self.boxes:
-            if box.path in result:
-                continue
-            guide = min(fixed, key=lambda f: _distance(drawn[f.path], box))
-            dx, dy = guide.x - drawn[guide.path].x, guide.y - drawn[guide.path].y
-            candidate = replace(box, x=box.x + dx, y=box.y + dy)
-            result[box.path] = taken.free(candidate, self.metrics.row_gap)
-            taken.add(result[box.path])
-        self.boxes = [result[b.path] for b in self.boxes]
+        fixed = {
+            b.path: replace(b, x=wanted[b.path].x, y=wanted[b.path].y) for b in self.boxes if b.path in wanted
+        }
+        taken = _Taken(fixed.values())
+        for index, box in enumerate(self.boxes):
+            if box.path in fixed:
+                self.boxes[index] = fixed[box.path]
+            else:
+                self.boxes[index] = taken.free(box, self.metrics.row_gap)
+                taken.add(self.boxes[index])
 
     def _is_as_drawn(self, wanted: Mapping[str, Position]) -> bool:
         """Whether people want every box where it is anyway; whole pixels are as good as halves of them."""
@@ -428,16 +428,12 @@ def _cut(label: str) -> str:
     return label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1].rstrip() + "…"
 
 
-def _distance(one: Box, other: Box) -> float:
-    return abs(one.x - other.x) + abs(one.y - other.y)
-
-
 class _Taken:
     """Boxes that stand already, found by where they are from left to right."""
 
     STRIPE = 200.0
 
-    def __init__(self, boxes: list[Box]) -> None:
+    def __init__(self, boxes: Iterable[Box]) -> None:
         self.stripes: dict[int, list[Box]] = {}
         for box in boxes:
             self.add(box)

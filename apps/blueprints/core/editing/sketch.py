@@ -52,8 +52,10 @@ class SketchedEdge:
     """The port it leaves by, the main port named."""
     written: Mapping[str, Any]
     """As it stands in the draft."""
+    at: int
+    """Which one it is of the edges written with the same ends, from 0."""
     id: str
-    """`scope|from.port|to|n`; n counts edges alike, from 0."""
+    """`scope|from.port|to|n`; n counts the edges that leave by the same port to the same node, from 0."""
 
 
 @dataclass
@@ -143,20 +145,20 @@ class _Reader:
                 nodes.append(self.node(written, (*place, "nodes", index), scope, depth, names))
         drawn = {node.id: node for node in nodes}
         edges = []
-        alike: dict[tuple[str, str, str], int] = {}
+        alike: dict[tuple[str, ...], int] = {}
         for index, written in enumerate(_list(plain.get("edges"))):
             if isinstance(written, dict):
                 edge = _edge(written, names)
                 source = drawn.get(edge.source)
                 port = edge.port or (main_port(source) if source is not None else "done")
-                key = (edge.source, port, edge.to)
-                count = alike[key] = alike.get(key, -1) + 1
+                count = _counted(alike, edge.source, port, edge.to)
+                at = _counted(alike, text(written.get("from")), text(written.get("to")))
                 self.result.edges.append(
                     SketchedEdge(
                         scope, index, (*place, "edges", index), edge,
                         joined(scope, edge.source) if source is not None else "",
                         joined(scope, edge.to) if edge.to in drawn else "",
-                        port, written, f"{scope}|{edge.source}.{port}|{edge.to}|{count}",
+                        port, written, at, f"{scope}|{edge.source}.{port}|{edge.to}|{count}",
                     )
                 )  # fmt: skip
                 edges.append(edge)
@@ -230,6 +232,12 @@ def _edge(written: Mapping[str, Any], names: Mapping[str, str]) -> Edge:
             "max_rounds": rounds if isinstance(rounds, int) and not isinstance(rounds, bool) else None,
         }
     )
+
+
+def _counted(seen: dict[tuple[str, ...], int], *key: str) -> int:
+    """How often this has been seen before."""
+    seen[key] = seen.get(key, -1) + 1
+    return seen[key]
 
 
 def _routes(value: Any) -> Iterator[Route]:

@@ -250,7 +250,7 @@ class _Viewer:
             "max_rounds": edge.edge.max_rounds,
             # What an operation calls it by: both ends as written, and which of several alike.
             "written": {"from": text(edge.written.get("from")), "to": text(edge.written.get("to"))},
-            "at": int(edge.id.rpartition("|")[2]),
+            "at": edge.at,
         }
 
     def _problem(self, edge: SketchedEdge, otherwise: str) -> dict[str, str]:
