@@ -10,12 +10,13 @@ from mirrorneuron.base.safejson import fingerprint, storable
 
 
 def dump(document: Document) -> dict[str, Any]:
-    """Plain values with only what differs from the defaults, ports spelled out, layout left out.
+    """Plain values with only what differs from the defaults, ports spelled out, layout and canvas left out.
 
     Leaving defaults out keeps the hash of old blueprints when the format grows a field.
     """
     values = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     values.pop("layout", None)
+    values.pop("canvas", None)
     kinds = {node.id: node for node in document.graph.nodes}
     for edge in values.get("graph", {}).get("edges", []):
         source, _, port = edge["from"].partition(".")

@@ -356,6 +356,35 @@ class Position(Part):
     y: float
 
 
+class Note(Part):
+    """A text pinned to the canvas."""
+
+    text: str = ""
+    x: float = 0
+    y: float = 0
+    w: float | None = None
+    h: float | None = None
+
+
+class Group(Part):
+    """A frame around nodes that belong together."""
+
+    title: str = ""
+    description: str = ""
+    nodes: list[str] = []
+    """Paths of nodes."""
+    collapsed: bool = False
+
+
+class Canvas(Part):
+    """What the editor keeps besides the graph. Like `layout`, no part of what a blueprint means."""
+
+    notes: dict[str, Note] = {}
+    groups: dict[str, Group] = {}
+    collapsed: list[str] = []
+    """Paths of containers drawn small."""
+
+
 class Document(Part):
     """One blueprint."""
 
@@ -371,6 +400,7 @@ class Document(Part):
     graph: Graph = Graph()
     outputs: dict[str, Any] = {}
     layout: dict[str, Position] = {}
+    canvas: Canvas = Canvas()
 
     def node(self, node_id: str) -> Node | None:
         return next((n for n in self.graph.nodes if n.id == node_id), None)

@@ -21,7 +21,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.representer import RoundTripRepresenter
@@ -44,7 +46,9 @@ _HALVES = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 
 
-class _Refused(Exception):
+class Refused(Exception):
+    """Reading ends here, with one problem to report."""
+
     def __init__(self, code: str, message: str, fix: str, line: int | None = None) -> None:
         super().__init__(message)
         self.problem = Problem("", line, "error", code, message, fix)
@@ -60,6 +64,10 @@ class Parsed:
     problems: list[Problem] = field(default_factory=list)
     is_json: bool = False
     lines: dict[Path, int] = field(default_factory=dict)
+    root: Node | None = None
+    """YAML's own nodes with their marks; None for JSON, and when the text could not be read."""
+    aliases: dict[tuple[int, int | None], tuple[int, int]] = field(default_factory=dict)
+    """Where each alias stands, by its parent's id and its place in it (list position, or id of the key)."""
     _tree: Any = None
 
     def line(self, path: str | Path) -> int | None:
@@ -104,7 +112,7 @@ def parse(text: str) -> Parsed:
         _check_size(text)
         if not (text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[") and _read_json(parsed)):
             _read_yaml(parsed)
-    except _Refused as refused:
+    except Refused as refused:
         parsed.data = None
         parsed.problems.append(refused.problem)
     return parsed
@@ -120,7 +128,7 @@ def plain_dump(data: Any) -> str:
 def _check_size(text: str) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
-        raise _Refused(
+        raise Refused(
             "too_large",
             f"The document has {size:,} bytes; at most {MAX_BYTES:,} are read.",
             "Move long texts and data into input files and keep the plan in the blueprint.",
@@ -134,7 +142,7 @@ def _read_json(parsed: Parsed) -> bool:
     """Read JSON with our own scanner for the lines; False when it is not JSON, so that YAML has its turn."""
     text = parsed.text.lstrip("\ufeff")
     if not _json_is_shallow(text):
-        raise _Refused(
+        raise Refused(
             "too_deep", f"The document is nested deeper than {MAX_DEPTH} levels.", "Flatten the document."
         )
     try:
@@ -204,7 +212,7 @@ class _JsonLines:
         value = json.loads(token)
         _check_characters(self.parsed, value, path, self.line)
         if isinstance(value, float) and not math.isfinite(value):
-            raise _Refused(
+            raise Refused(
                 "not_a_number", f"{token} is too large for a number.", "Write a smaller number.", self.line
             )
         return value
@@ -227,15 +235,13 @@ class _JsonLines:
 
 
 def _read_yaml(parsed: Parsed) -> None:
-    reader = YAML(typ="safe", pure=True)
-    reader.max_depth = MAX_DEPTH
     try:
-        root = reader.compose(parsed.text)
+        root = compose(parsed)
     except MarkedYAMLError as exc:
         raise _syntax(parsed, exc) from None
     except ReaderError as exc:
         line = parsed.text.count("\n", 0, exc.position) + 1 if isinstance(exc.position, int) else None
-        raise _Refused(
+        raise Refused(
             "yaml_syntax",
             "The text contains a character that YAML does not allow.",
             "Remove control characters, or write them inside double quotes as \\u and four digits.",
@@ -243,32 +249,62 @@ def _read_yaml(parsed: Parsed) -> None:
         ) from None
     except (YAMLError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as exc:
         # On some malformed texts the library fails in its own code; for a reader that is bad syntax as well.
-        raise _Refused("yaml_syntax", f"The text is not YAML ({exc}).", "Check the last change.") from None
-    parsed.data = _Values(parsed, reader).value(root, ()) if root is not None else None
+        raise Refused("yaml_syntax", f"The text is not YAML ({exc}).", "Check the last change.") from None
+    parsed.data = plain_values(parsed, root) if root is not None else None
     if parsed.data is None:
-        raise _Refused(
+        raise Refused(
             "empty", "The document is empty.", "Start from `mn blueprint new` or a gallery blueprint."
         )
 
 
-def _syntax(parsed: Parsed, exc: MarkedYAMLError) -> _Refused:
+def compose(parsed: Parsed) -> Node | None:
+    """YAML's nodes of a text, noted in `parsed`. Raises what the library raises."""
+    reader = YAML(typ="safe", pure=True)
+    reader.max_depth = MAX_DEPTH
+    reader.Composer = _Composer
+    parsed.root = reader.compose(parsed.text)
+    parsed.aliases = reader.composer.aliases
+    return parsed.root
+
+
+def plain_values(parsed: Parsed, root: Node) -> Any:
+    """The values of nodes, their lines and problems noted in `parsed`. Raises Refused."""
+    return _Values(parsed, YAML(typ="safe", pure=True)).value(root, ())
+
+
+class _Composer(Composer):
+    """Notes where aliases stand: the nodes they give carry the marks of their anchor."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader=loader)
+        self.aliases: dict[tuple[int, int | None], tuple[int, int]] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.parser.check_event(AliasEvent):
+            event = self.parser.peek_event()
+            place = index if isinstance(index, int) or index is None else id(index)
+            self.aliases[(id(parent), place)] = (event.start_mark.index, event.end_mark.index)
+        return super().compose_node(parent, index)
+
+
+def _syntax(parsed: Parsed, exc: MarkedYAMLError) -> Refused:
     mark = exc.problem_mark or exc.context_mark
     line = mark.line + 1 if mark is not None else None
     what = str(exc.problem or exc.context or "bad syntax").strip()
     if "maximum depth" in what:
-        return _Refused(
+        return Refused(
             "too_deep",
             f"The document is nested deeper than {MAX_DEPTH} levels.",
             "Flatten the document.",
             line,
         )
     if "undefined alias" in what:
-        return _Refused(
+        return Refused(
             "unknown_alias", f"YAML: {what}.", "Define the anchor with & before using it with *.", line
         )
     if "expected a single document" in str(exc.context or what):
         line = exc.problem_mark.line + 1 if exc.problem_mark else line
-        return _Refused(
+        return Refused(
             "many_documents",
             "The text holds more than one document.",
             "Keep one document; remove the `---` line.",
@@ -283,11 +319,11 @@ def _syntax(parsed: Parsed, exc: MarkedYAMLError) -> _Refused:
             fix = 'Put the value in double quotes, as in key: "{{ inputs.company }}".'
         elif "expected ',' or '}'" in what or "expected ',' or ']'" in what:
             fix = "Close the bracket, or put a text that contains , : or brackets in quotes."
-    return _Refused("yaml_syntax", f"The text is not YAML: {what}.", fix, line)
+    return Refused("yaml_syntax", f"The text is not YAML: {what}.", fix, line)
 
 
-def _too_many() -> _Refused:
-    return _Refused(
+def _too_many() -> Refused:
+    return Refused(
         "too_large",
         f"The document has more than {MAX_VALUES:,} values.",
         "Move data into input files and keep the plan in the blueprint.",
@@ -313,7 +349,7 @@ class _Values:
         if isinstance(node, ScalarNode):
             return self.scalar(node, path)
         if id(node) in self.open:
-            raise _Refused(
+            raise Refused(
                 "alias_cycle", "An anchor contains an alias of itself.", "Write the part out.", _line(node)
             )
         self.open.add(id(node))
@@ -332,7 +368,7 @@ class _Values:
         if again:
             self.repeated += 1 + (len(node.value) // 50 if isinstance(node, ScalarNode) else 0)
             if self.repeated > MAX_ALIASED:
-                raise _Refused(
+                raise Refused(
                     "alias_bomb",
                     f"Aliases repeat more than {MAX_ALIASED:,} values.",
                     "Write less with anchors and aliases.",

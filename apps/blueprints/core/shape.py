@@ -29,7 +29,7 @@ _NOUNS = {
     "Quorum": "a quorum rule", "Assign": "assign", "Criterion": "a criterion", "Probe": "a probe",
     "ToolCall": "a tool call", "ForbiddenAction": "a forbidden action", "Escalation": "escalation",
     "DurableState": "durable_state", "SuccessCriteria": "success_criteria", "Concurrency": "concurrency",
-    "Position": "a position",
+    "Position": "a position", "Canvas": "the canvas", "Note": "a note", "Group": "a group",
 }  # fmt: skip
 _PATTERNS = {
     "^[a-z][a-z0-9_]{0,63}$": "a lower-case letter followed by lower-case letters, digits or _ (64 at most)",
