@@ -36,20 +36,20 @@ class KindWords:
 KINDS: Final[dict[str, KindWords]] = {
     "agent": KindWords("Agent", "Let a model work with tools until it has an answer", "Work", "ai llm write"),
     "tool": KindWords("Tool", "Call one tool with given arguments", "Work", "action call api send"),
-    "transform": KindWords("Transform", "Calculate or rearrange values, without a model", "Work", "set map js"),
+    "transform": KindWords("Transform", "Calculate or rearrange values, without a model", "Work", "set rename"),
     "extract": KindWords("Extract", "Read named fields out of a text with a model", "Work", "parse ai llm"),
     "code": KindWords("Code", "Run a few lines of Python over values", "Work", "python script function"),
     "approval": KindWords(
         "Approval", "Ask people before it goes on", "People", "human review ask confirm gate person"
     ),
     "router": KindWords("Router", "Take one of several ways", "Choose", "if else switch branch condition"),
-    "check": KindWords("Check", "Go on only when something holds", "Choose", "verify test assert guard quality"),
-    "aggregator": KindWords("Merge", "Wait for several branches and join them", "Choose", "join aggregator all"),
+    "check": KindWords("Check", "Go on only when something holds", "Choose", "verify assert guard quality"),
+    "aggregator": KindWords("Merge", "Wait for several branches and join them", "Choose", "join aggregator"),
     "timer": KindWords("Wait", "Wait for some time, or until a time", "Wait", "timer delay sleep pause"),
     "sensor": KindWords(
-        "Sensor", "Wait for a message from outside, or until something is there", "Wait", "signal webhook poll event"
+        "Sensor", "Wait for a message, or until something is there", "Wait", "signal webhook poll event"
     ),
-    "map": KindWords("For each", "Do the same steps for every item of a list", "Repeat", "map loop foreach items"),
+    "map": KindWords("For each", "Do the same steps for every item of a list", "Repeat", "map loop items"),
     "loop": KindWords("Loop", "Repeat steps until it is good enough", "Repeat", "while until again rounds"),
     "subflow": KindWords("Subflow", "Run another blueprint as one step", "Repeat", "child workflow call"),
 }  # fmt: skip
@@ -205,7 +205,7 @@ class _Maker:
             rank = self._rank("tool") - 2 + (6 * found // required if required else 1)
             if self.after == "approval" and spec.is_write:
                 rank += 3
-            template = {"id": free_id(name, self.taken), "kind": "tool", "tool": name}
+            template: dict[str, Any] = {"id": free_id(name, self.taken), "kind": "tool", "tool": name}
             if with_:
                 template["with"] = with_
             group = "Tools of this blueprint" if spec.declared else "Tools"
