@@ -82,11 +82,35 @@ class Opened:
     def tools(self) -> Mapping[str, ToolSpec]:
         return blueprints.tools_of(self.document) if self.document is not None else builtin_tools()
 
+    def last_changed_by(self, one: Any) -> str:
+        return ""
+
     @property
     def title(self) -> str:
         metadata = self.data.get("metadata")
         written = metadata.get("title") if isinstance(metadata, dict) else ""
         return written if isinstance(written, str) and written.strip() else self.name
+
+
+@dataclass(frozen=True)
+class Applied:
+    version: int
+    patch: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Why an operation was not done: somebody has changed the same thing."""
+
+    by: str | None
+    theirs: Any
+    mine: Any
+    message: str = ""
+
+
+def apply_operation(opened: Opened, operation: dict[str, Any]) -> Applied | Changed:
+    """Do one operation on the draft and open what has become of it in the same `Opened`."""
+    raise NotImplementedError
 
 
 def open_blueprint(principal: Principal, name: str, *, private: bool = False) -> Opened:

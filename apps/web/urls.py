@@ -16,6 +16,7 @@ from apps.web.views import (
     sign_in,
     signals,
 )
+from apps.web.views.editor import fields as editor_fields
 from apps.web.views.editor import pages as editor
 
 app_name = "web"
@@ -45,6 +46,10 @@ urlpatterns = [
     path("blueprints/new", editor.new, name="blueprints-new"),
     path("blueprints/<str:name>", blueprints.item, name="blueprints-item"),
     path("blueprints/<str:name>/edit", editor.edit, name="blueprints-edit"),
+    path("blueprints/<str:name>/edit/inspector", editor_fields.inspector, name="blueprints-edit-inspector"),
+    path("blueprints/<str:name>/edit/field", editor_fields.field, name="blueprints-edit-field"),
+    path("blueprints/<str:name>/edit/entry", editor_fields.entry, name="blueprints-edit-entry"),
+    path("blueprints/<str:name>/edit/names", editor_fields.names, name="blueprints-edit-names"),
     path("blueprints/<str:name>/run", blueprints.run, name="blueprints-run"),
     path("gallery", gallery.index, name="gallery"),
     path("gallery/<str:name>", gallery.item, name="gallery-item"),

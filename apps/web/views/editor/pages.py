@@ -14,6 +14,8 @@ from apps.web import pictures
 from apps.web.cards import outline_of
 from apps.web.editing import Opened, open_blueprint
 from apps.web.views.doors import page, principal_of
+from apps.web.views.editor.fields import inspector_of
+from apps.web.views.editor.tabs import tab_context
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput
 
@@ -53,7 +55,9 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
         tab = ""
     context = {**shell_of(opened, tab)}
     if not tab:
-        context |= _graph(opened)
+        context |= _graph(opened) | inspector_of(request, opened)
+    else:
+        context |= tab_context(opened, tab)
     return page(request, "editor/edit.html" if not tab else f"editor/{tab}.html", context)
 
 

@@ -1,0 +1,185 @@
+// The form of what is selected. It follows the selection, waits for fields that are still being saved before it
+// goes away, and takes over what others change without touching the field somebody is typing in.
+const PATIENCE = 2500;
+const COALESCE = 150;
+
+export function editorInspector(panel) {
+  const head = document.querySelector("[data-testid=editor-head]");
+  const name = head.dataset.blueprint;
+  let selected = new URLSearchParams(location.search);
+  let turn = 0;
+
+  const address = () => {
+    const query = new URLSearchParams();
+    for (const key of ["node", "edge"]) for (const value of selected.getAll(key)) query.append(key, value);
+    if (new URLSearchParams(location.search).get("private") === "1") query.set("private", "1");
+    return `/blueprints/${encodeURIComponent(name)}/edit/inspector?${query}`;
+  };
+
+  async function show() {
+    const mine = ++turn;
+    await flush(panel);
+    if (mine !== turn) return;
+    await window.htmx.ajax("GET", address(), { target: panel, swap: "innerHTML" });
+  }
+
+  document.addEventListener("mn:select", (event) => {
+    const wanted = new URLSearchParams();
+    for (const node of event.detail?.nodes ?? []) wanted.append("node", node);
+    if (!wanted.size) for (const edge of (event.detail?.edges ?? []).slice(0, 1)) wanted.append("edge", edge);
+    if (wanted.toString() === chosen(selected)) return;
+    selected = wanted;
+    show();
+  });
+
+  let due = 0;
+  document.addEventListener("mn:applied", (event) => {
+    if (event.detail?.origin === "form") return;
+    clearTimeout(due);
+    due = setTimeout(() => takeOver(panel, address()), COALESCE);
+  });
+}
+
+function chosen(query) {
+  const only = new URLSearchParams();
+  for (const key of ["node", "edge"]) for (const value of query.getAll(key)) only.append(key, value);
+  return only.toString();
+}
+
+// Fetches the form anew and replaces every field that says something else, except where somebody is at work.
+export async function takeOver(panel, address) {
+  const answer = await fetch(address, { headers: { "HX-Request": "true" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const shapeOf = (root) => [...root.querySelectorAll("[data-field]")].map((e) => e.dataset.field).join("\n");
+  const busy = panel.querySelector("form[data-dirty]") ?? panel.querySelector("form.field:focus-within, .add-form:focus-within");
+  if (shapeOf(panel) !== shapeOf(fresh.body)) {
+    if (busy) {
+      busy.addEventListener("focusout", () => setTimeout(() => takeOver(panel, address), COALESCE), { once: true });
+      return;
+    }
+    const open = openFolds(panel);
+    panel.innerHTML = fresh.body.innerHTML;
+    reopen(panel, open);
+    window.htmx.process(panel);
+    return;
+  }
+  for (const form of fresh.body.querySelectorAll("form.field[data-field]")) {
+    const old = panel.querySelector(`form.field[data-field="${CSS.escape(form.dataset.field)}"]`);
+    if (!old || old.matches("[data-dirty], :focus-within") || old.innerHTML === form.innerHTML) continue;
+    old.replaceWith(form);
+    window.htmx.process(form);
+  }
+  const heading = fresh.body.querySelector(".subject-head");
+  if (heading) panel.querySelector(".subject-head")?.replaceWith(heading);
+}
+
+function openFolds(root) {
+  return [...root.querySelectorAll("details[id][open]")].map((fold) => fold.id);
+}
+
+function reopen(root, ids) {
+  for (const id of ids) root.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
+}
+
+// What every form of the editor needs, on the graph and on the tabs alike.
+export function fieldForms(root) {
+  let folds = [];
+  root.addEventListener("input", (event) => {
+    const form = event.target.closest("form.field");
+    if (!form) return;
+    form.dataset.dirty = "yes";
+    say("saving");
+  });
+  root.addEventListener("htmx:beforeRequest", (event) => {
+    const form = event.detail.elt;
+    if (form.matches?.("form.field")) {
+      form.dataset.flying = String(Number(form.dataset.flying ?? 0) + 1);
+      delete form.dataset.dirty;
+      say("saving");
+    }
+  });
+  // A request that waited in the queue is made with what stands in the field by then.
+  root.addEventListener("htmx:afterRequest", (event) => {
+    const form = event.detail.elt;
+    if (!form.matches?.("form.field")) return;
+    const left = Number(form.dataset.flying ?? 1) - 1;
+    if (left > 0) form.dataset.flying = String(left);
+    else delete form.dataset.flying;
+    if (!event.detail.successful) {
+      form.dataset.dirty = "yes";
+      say(event.detail.xhr?.status ? "failed" : "offline");
+    } else if (!root.querySelector("form.field[data-dirty], form.field[data-flying]")) say("saved");
+    form.dispatchEvent(new CustomEvent("mn:settled", { bubbles: true }));
+  });
+  root.addEventListener("htmx:beforeSwap", (event) => {
+    folds = openFolds(event.detail.target.parentElement ?? root);
+  });
+  root.addEventListener("htmx:afterSettle", () => {
+    reopen(root, folds);
+    focusFresh(root);
+  });
+  root.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-conflict]");
+    if (button) settle(button);
+  });
+  // What could not be sent is sent when there is a network again.
+  window.addEventListener("online", () => {
+    for (const form of root.querySelectorAll("form.field[data-dirty]")) window.htmx.trigger(form, "change");
+  });
+}
+
+function focusFresh(root) {
+  const form = root.querySelector("[data-focus]");
+  if (!form) return;
+  const field = document.getElementById(form.dataset.focus);
+  delete form.dataset.focus;
+  for (let fold = field?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  field?.focus();
+  field?.select?.();
+}
+
+function settle(button) {
+  const form = button.closest("form.field");
+  if (button.dataset.conflict === "theirs") {
+    const around = form.querySelector(".around");
+    around.textContent = "";
+    delete form.dataset.dirty;
+    const panel = form.closest("#inspector");
+    if (panel) document.dispatchEvent(new CustomEvent("mn:applied", { detail: { origin: "conflict" } }));
+    else location.reload();
+    form.querySelector("[name=value]")?.blur();
+    return;
+  }
+  const keep = document.createElement("input");
+  Object.assign(keep, { type: "hidden", name: "keep", value: "yes" });
+  form.append(keep);
+  form.addEventListener("mn:settled", () => keep.remove(), { once: true });
+  window.htmx.trigger(form, "change");
+}
+
+// Resolves when nothing that was typed is unsaved any more, or after a while.
+export function flush(root) {
+  for (const form of root.querySelectorAll("form.field[data-dirty]")) window.htmx.trigger(form, "change");
+  const waiting = () => root.querySelector("form.field[data-flying]");
+  if (!waiting()) return Promise.resolve();
+  return new Promise((done) => {
+    const end = () => {
+      root.removeEventListener("mn:settled", check);
+      clearTimeout(limit);
+      done();
+    };
+    const check = () => waiting() || end();
+    const limit = setTimeout(end, PATIENCE);
+    root.addEventListener("mn:settled", check);
+  });
+}
+
+const WORDS = { saving: "saving…", saved: "saved", offline: "offline, kept here", failed: "not saved" };
+
+export function say(state, words = WORDS[state]) {
+  const sign = document.getElementById("draft-status");
+  if (!sign || sign.dataset.state === state) return;
+  sign.dataset.state = state;
+  sign.querySelector("span").textContent = words;
+}
