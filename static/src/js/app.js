@@ -1,4 +1,5 @@
 // Mounts every behaviour on the elements that ask for it. A page without scripts works the same, only less lively.
+import "./command_palette.js";
 import "./csrf.js";
 import { liveSettings } from "./live.js";
 import { once } from "./once.js";

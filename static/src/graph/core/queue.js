@@ -4,7 +4,7 @@
 
 /** A new queue. kept: what an earlier page left behind; keep: called with the batches after every change. */
 export function makeQueue({ kept = [], keep = () => {}, newId }) {
-  let batches = kept.map((batch) => ({ ...batch, sent: false, tries: 0 }));
+  let batches = kept.map((batch) => ({ ...batch, sent: false, tries: 0, isOld: true }));
   const changed = () => keep(batches.map(({ ops, undo_group }) => ({ ops, ...(undo_group ? { undo_group } : {}) })));
 
   return {
@@ -12,7 +12,7 @@ export function makeQueue({ kept = [], keep = () => {}, newId }) {
     add(operations, undo_group) {
       const ops = operations.map((operation) => ({ ...operation, op_id: operation.op_id ?? newId() }));
       const last = batches.at(-1);
-      if (last && !last.sent && !last.tries && isMove(last.ops) && isMove(ops)) {
+      if (last && !last.sent && !last.tries && !last.isOld && isMove(last.ops) && isMove(ops)) {
         last.ops[0] = { ...last.ops[0], positions: { ...last.ops[0].positions, ...ops[0].positions } };
         changed();
         return last.ops.map((operation) => operation.op_id);

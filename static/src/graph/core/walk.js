@@ -21,14 +21,14 @@ const middle = (node) => node.y + node.h / 2;
 const centre = (node) => node.x + node.w / 2;
 const nearest = (nodes, weigh) => nodes.reduce((best, node) => (best && weigh(best) <= weigh(node) ? best : node), null);
 
-/** Over an edge; forward edges before those that go back, then the one whose other end is nearest in height. */
+/** Over an edge; forward edges before those that go back, then the one whose other end is nearest. */
 function along(view, here, near, far) {
   const ends = Object.values(view.edges)
     .filter((edge) => edge[near] === here.path && edge[far] !== here.path && view.nodes[edge[far]] && !view.nodes[edge[far]].hidden)
     .map((edge) => ({ node: view.nodes[edge[far]], back: edge.back }));
   const forward = ends.filter((end) => !end.back);
   const usable = forward.length ? forward : ends;
-  return nearest(usable.map((end) => end.node), (node) => Math.abs(middle(node) - middle(here)));
+  return nearest(usable.map((end) => end.node), (node) => Math.abs(node.x - here.x) + Math.abs(middle(node) - middle(here)));
 }
 
 const siblings = (view, here) => seen(view).filter((node) => node.scope === here.scope && node.path !== here.path);

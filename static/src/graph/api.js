@@ -1,0 +1,56 @@
+// The draft's addresses (docs/reference/api.md). Says what came of a request; decides nothing.
+
+/** The server could not be reached or could not answer now: trying again may help. */
+export class Unreachable extends Error {}
+
+/** The server said no, with its reason in words. */
+export class Refused extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? problem.message ?? problem.title ?? `The server answered ${status}.`);
+    this.status = status;
+    this.problem = problem;
+    this.code = problem.code ?? "";
+  }
+}
+
+const LATER = new Set([408, 425, 429, 500, 502, 503, 504]);
+
+export function makeApi({ name, isPrivate = false }) {
+  const base = `/api/v1/blueprints/${encodeURIComponent(name)}/draft`;
+
+  async function ask(method, path, { query = {}, body, headers = {} } = {}) {
+    const parameters = new URLSearchParams(isPrivate ? { private: "true" } : {});
+    for (const [key, value] of Object.entries(query)) for (const one of [value].flat()) parameters.append(key, one);
+    const text = parameters.toString();
+    let answer;
+    try {
+      answer = await fetch(`${base}${path}${text ? `?${text}` : ""}`, {
+        method,
+        headers: {
+          Accept: "application/json",
+          ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+          ...(method === "GET" ? {} : { "X-CSRFToken": document.querySelector("meta[name=csrf-token]")?.content ?? "" }),
+          ...headers,
+        },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      });
+    } catch (error) {
+      throw new Unreachable(String(error));
+    }
+    if (LATER.has(answer.status)) throw new Unreachable(`The server answered ${answer.status}.`);
+    const data = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Refused(answer.status, data);
+    return data;
+  }
+
+  return {
+    view: () => ask("GET", "/view"),
+    operations: (version, batch) => ask("POST", "/ops", { body: batch, headers: { "If-Match": `"${version}"` } }),
+    undo: () => ask("POST", "/undo"),
+    redo: () => ask("POST", "/redo"),
+    tidy: (keepPlaced) => ask("POST", "/tidy", { body: { keep_placed: keepPlaced } }),
+    connect: (from) => ask("GET", "/connect", { query: { from } }),
+    palette: (from, q) => ask("GET", "/palette", { query: { ...(from ? { from } : {}), q } }),
+    fragment: (nodes) => ask("GET", "/fragment", { query: { nodes } }),
+  };
+}

@@ -1,0 +1,70 @@
+// A step as it is drawn: badge, title, kind, state, problems. Knows no library; its own state is drawn on its own.
+import { memo, useCallback, useSyncExternalStore } from "react";
+import { BADGES, markOf, wordOf } from "./core/signs.js";
+
+export function useKey(store, key, read) {
+  const subscribe = useCallback((listener) => store.subscribe(key, listener), [store, key]);
+  return useSyncExternalStore(subscribe, read);
+}
+
+const seconds = (value) => (value < 60 ? `${Math.round(value * 10) / 10} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`);
+const money = (value) => `$${value < 0.01 ? value.toFixed(4) : value.toFixed(2)}`;
+const DIFF = { added: "added", removed: "removed", changed: "changed" };
+
+export const Card = memo(function Card({ node, store, isCurrent, isSelected, actions }) {
+  const live = useKey(store, `state:${node.path}`, () => store.state(node.path));
+  const person = useKey(store, `person:${node.path}`, () => store.personAt(node.path));
+  const state = live?.state ?? node.state ?? "";
+  const word = live?.words ?? wordOf(state) ?? "";
+  const { errors = 0, warnings = 0, first = "" } = node.problems ?? {};
+  const took = live?.seconds ?? node.seconds;
+  const cost = live?.cost_usd ?? node.cost_usd;
+  const spent = [took != null && seconds(took), cost ? money(cost) : ""].filter(Boolean).join(" · ");
+  const says = [
+    node.title, node.subtitle, node.boundary_words, node.container && (node.collapsed ? `collapsed, ${node.children ?? 0} steps inside` : "container"), word, spent,
+    node.diff && DIFF[node.diff], node.pinned && "pinned", node.stale && "result is stale", first && `to fix: ${first}`, person && `${person.name} is here`,
+  ];
+  const classes = [
+    "mn-step", `mn-boundary-${node.boundary}`, state && `mn-state-${state.split(":")[0]}`, node.container && !node.collapsed && "mn-box",
+    isSelected && "mn-is-selected", node.diff && `mn-diff-${node.diff}`, person && `mn-person mn-colour-${person.colour ?? 0}`, node.stale && "mn-stale",
+  ];
+  const mark = markOf(state) || (node.diff ? markOf(node.diff) : "");
+  return (
+    <>
+      <div
+        className={classes.filter(Boolean).join(" ")}
+        id={`node-${node.path}`}
+        role="button"
+        tabIndex={isCurrent ? 0 : -1}
+        aria-pressed={isSelected}
+        aria-label={says.filter(Boolean).join(", ")}
+        data-testid={`node-${node.path}`}
+        data-node-id={node.path}
+        data-state={state.split(":")[0] || undefined}
+        data-kind={node.kind}
+        data-diff={node.diff}
+        title={first || undefined}
+        onFocus={() => actions.focused(node.path)}
+      >
+        <span className="mn-step-badge"><svg viewBox="0 0 16 16" aria-hidden="true"><path className="mn-badge" d={BADGES[node.boundary] ?? BADGES.deterministic} /></svg></span>
+        <span className="mn-step-words">
+          <span className="mn-step-title">{node.title}</span>
+          <span className="mn-step-kind">
+            <span>{node.subtitle}</span>
+            {word && <b className="mn-step-state">{word}</b>}
+            {!word && spent && <span className="mn-step-spent">{spent}</span>}
+          </span>
+        </span>
+        {node.pinned && <span className="mn-step-pin">pinned</span>}
+        {(errors > 0 || warnings > 0) && <span className={errors ? "mn-step-problem" : "mn-step-problem mn-warning"} data-testid="problem-mark">{errors || "!"}</span>}
+        {mark && <svg className="mn-step-mark" viewBox="-9 -9 18 18" aria-hidden="true"><circle className="mn-mark-field" r="8.5" /><path className="mn-mark" d={mark} /></svg>}
+        {person && <span className="mn-step-person">{person.name}</span>}
+      </div>
+      {node.container && (
+        <button type="button" className="mn-fold nodrag" tabIndex={-1} onClick={() => actions.run("collapse", node.path)} aria-label={`${node.collapsed ? "Expand" : "Collapse"} ${node.title}`} hidden={actions.readonly}>
+          {node.collapsed ? `+${node.children ?? ""}` : "–"}
+        </button>
+      )}
+    </>
+  );
+});

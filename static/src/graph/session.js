@@ -1,0 +1,154 @@
+// One draft being edited: sends operations, takes answers and what others do, keeps the view true. The server's
+// view is the truth; what is on its way is drawn on top of it until the answer is here.
+import { Refused, Unreachable } from "./api.js";
+import { newId } from "./core/ids.js";
+import { applyPatch } from "./core/patch.js";
+import { makeQueue, statusWords } from "./core/queue.js";
+
+/** say: a sentence for the person; applied({version, patch}): after every change of the server's view;
+ * status({words, isIdle, version}): after every change of where things are. */
+export function makeSession({ store, api, keepAs, say, applied, status }) {
+  const kept = read(keepAs);
+  const queue = makeQueue({ kept, newId, keep: (batches) => write(keepAs, batches) });
+  let busy = 0;
+  let early = [];
+  let waiting = [];
+  let timer = 0;
+
+  const report = () => {
+    const version = store.server.version;
+    store.setPending(queue.pending());
+    status({ words: statusWords(queue), isOffline: queue.isOffline(), isIdle: queue.isEmpty() && !busy, version });
+    if (queue.isEmpty() && !busy) waiting.splice(0).forEach((done) => done());
+  };
+
+  /** Take an answer's patch in; where it starts from another version, the whole view is asked for. */
+  async function take(patch, version) {
+    if (version !== undefined && version <= store.server.version) return;
+    const next = patch && applyPatch(store.server, patch);
+    if (next) {
+      store.setServer(next);
+      applied({ version: next.version, patch });
+    } else await refresh();
+  }
+
+  async function refresh() {
+    const view = await api.view();
+    if (view.version < store.server.version) return;
+    store.setServer({ ...view, mode: store.server.mode });
+    applied({ version: view.version, patch: null });
+  }
+
+  async function pump() {
+    const batch = queue.next();
+    if (!batch) return report();
+    busy += 1;
+    report();
+    try {
+      const answer = await api.operations(store.server.version, batch);
+      await take(answer.patch, answer.version);
+      queue.done();
+    } catch (error) {
+      if (error instanceof Refused) await refused(error);
+      else {
+        if (!(error instanceof Unreachable)) console.error(error);
+        timer = setTimeout(pump, queue.failed(Math.random()));
+        return;
+      }
+    } finally {
+      busy -= 1;
+      report();
+    }
+    await hearEarly();
+    pump();
+  }
+
+  async function refused(error) {
+    const { conflict, patch, version } = error.problem.details ?? error.problem;
+    const lost = queue.refused(conflict?.op_id);
+    say(conflict?.message ?? error.message, { isProblem: true });
+    lost.forEach((operation) => operation.failed?.());
+    try {
+      await take(patch, version ?? store.server.version + 1);
+    } catch {
+      // The next answer brings it.
+    }
+  }
+
+  async function hearEarly() {
+    const heard = early;
+    early = [];
+    for (const message of heard) await take(message.patch, message.version).catch(() => {});
+  }
+
+  const online = () => {
+    clearTimeout(timer);
+    if (!queue.isEmpty()) pump();
+  };
+  addEventListener("online", online);
+  if (kept.length) pump();
+
+  return {
+    /** Send operations; they are one step for undo. Resolves when the server has answered everything. */
+    do(operations, undo_group) {
+      queue.add(operations, undo_group ?? (operations.length > 1 ? newId() : undefined));
+      pump();
+      return this.settled();
+    },
+    /** Undo, redo or tidy: after everything that is on its way. Resolves with the answer, or null when refused. */
+    async ask(act) {
+      await this.settled();
+      busy += 1;
+      report();
+      try {
+        const answer = await act();
+        await take(answer.patch, answer.version);
+        return answer;
+      } catch (error) {
+        say(error instanceof Unreachable ? "The server cannot be reached just now. Nothing is lost." : error.message, { isProblem: true });
+        return null;
+      } finally {
+        busy -= 1;
+        await hearEarly();
+        report();
+      }
+    },
+    /** What others did, as the socket tells it. */
+    hear(message) {
+      if (message.version <= store.server.version) return;
+      if (busy) early.push(message);
+      else take(message.patch, message.version).catch(() => {});
+    },
+    /** Somebody on this page has changed the draft otherwise, such as a form. */
+    heard({ version, patch }) {
+      if (version === undefined || version > store.server.version) this.hear({ version: version ?? store.server.version + 1, patch });
+    },
+    refresh: () => refresh().catch(() => {}),
+    settled() {
+      if (queue.isEmpty() && !busy) return Promise.resolve();
+      return new Promise((done) => waiting.push(done));
+    },
+    report,
+    close() {
+      removeEventListener("online", online);
+      clearTimeout(timer);
+    },
+  };
+}
+
+function read(key) {
+  try {
+    return JSON.parse(sessionStorage.getItem(key)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+function write(key, batches) {
+  try {
+    if (batches.length) sessionStorage.setItem(key, JSON.stringify(batches));
+    else sessionStorage.removeItem(key);
+  } catch {
+    // Storage may be full or forbidden; the page still holds everything.
+  }
+}
