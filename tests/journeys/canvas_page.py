@@ -1,14 +1,14 @@
-"""The canvas on a page of its own, without a server: for budgets, and for what a server would only be in the way of.
+"""The canvas on a page of its own, without a server: for budgets, and where a server would be in the way.
 
-Every request is answered here, under the policy of the real pages. The draft behind it is a view model in memory
-that takes the operations the tests send, as far as they can be seen.
+Every request is answered here, under the policy of the real pages. The draft behind it is a view model in
+memory that takes the operations the tests send, as far as they can be seen.
 """
 
 from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,28 @@ STYLES = ("tokens", "base", "shell", "components", "graph", "pick", "pages")
 def node(path: str, x: float, y: float, **more: Any) -> dict[str, Any]:
     scope, _, name = path.rpartition("/")
     return {
-        "path": path, "id": name, "scope": scope, "kind": "tool", "title": name.replace("_", " ").capitalize(),
-        "subtitle": "tool · send_email", "boundary": "deterministic", "boundary_words": "touches nothing outside",
-        "x": x, "y": y, "w": 188, "h": 64, "container": False, "collapsed": False, "children": 0,
-        "ports": {"in": True, "out": [{"name": "done", "label": "done"}, {"name": "failed", "label": "failed"}]},
-        "problems": {"errors": 0, "warnings": 0, "first": ""}, **more,
-    }  # fmt: skip
+        "path": path,
+        "id": name,
+        "scope": scope,
+        "kind": "tool",
+        "title": name.replace("_", " ").capitalize(),
+        "subtitle": "tool · send_email",
+        "boundary": "deterministic",
+        "boundary_words": "touches nothing outside",
+        "x": x,
+        "y": y,
+        "w": 188,
+        "h": 64,
+        "container": False,
+        "collapsed": False,
+        "children": 0,
+        "ports": {
+            "in": True,
+            "out": [{"name": "done", "label": "done"}, {"name": "failed", "label": "failed"}],
+        },
+        "problems": {"errors": 0, "warnings": 0, "first": ""},
+        **more,
+    }
 
 
 def edge(
@@ -41,18 +57,39 @@ def edge(
     a, b = view["nodes"][source], view["nodes"][target]
     start = [a["x"] + a["w"], a["y"] + a["h"] / 2]
     return {
-        "id": f"{a['scope']}|{a['id']}.{port}|{b['id']}|0", "scope": a["scope"], "port": port, "when": "",
-        "max_rounds": None, "written": {"from": a["id"], "to": b["id"]}, "at": 0, "from": source, "to": target,
-        "label": "", "back": False, "points": [start, [b["x"], b["y"] + b["h"] / 2]],
-        "label_at": [start[0] + 7, start[1] - 5], **more,
-    }  # fmt: skip
+        "id": f"{a['scope']}|{a['id']}.{port}|{b['id']}|0",
+        "scope": a["scope"],
+        "port": port,
+        "when": "",
+        "max_rounds": None,
+        "written": {"from": a["id"], "to": b["id"]},
+        "at": 0,
+        "from": source,
+        "to": target,
+        "label": "",
+        "back": False,
+        "points": [start, [b["x"], b["y"] + b["h"] / 2]],
+        "label_at": [start[0] + 7, start[1] - 5],
+        **more,
+    }
 
 
-def view_of(nodes: list[dict[str, Any]], edges: list[tuple[str, str]] = (), **more: Any) -> dict[str, Any]:  # type: ignore[assignment]
+def view_of(
+    nodes: list[dict[str, Any]], edges: Sequence[tuple[str, str]] = (), **more: Any
+) -> dict[str, Any]:
     view: dict[str, Any] = {
-        "version": 1, "mode": "edit", "nodes": {n["path"]: n for n in nodes}, "edges": {}, "groups": {},
-        "notes": {}, "x": 0, "y": 0, "width": 0, "height": 0, **more,
-    }  # fmt: skip
+        "version": 1,
+        "mode": "edit",
+        "nodes": {n["path"]: n for n in nodes},
+        "edges": {},
+        "groups": {},
+        "notes": {},
+        "x": 0,
+        "y": 0,
+        "width": 0,
+        "height": 0,
+        **more,
+    }
     for source, target in edges:
         made = edge(view, source, target)
         view["edges"][made["id"]] = made
@@ -110,6 +147,8 @@ class CanvasPage:
             route.fulfill(body=file.read_bytes(), content_type=kind)
         elif address.path.startswith("/api/"):
             self._api(route, address.path.rpartition("/")[2], parse_qs(address.query))
+        elif address.path == "/full.css":
+            route.fulfill(body="html, body, main, mn-graph { height: 100% }", content_type="text/css")
         elif address.path == "/":
             route.fulfill(
                 body=self._html(), content_type="text/html", headers={"Content-Security-Policy": POLICY}
@@ -124,10 +163,12 @@ class CanvasPage:
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Canvas</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<link rel="icon" href="data:,">{styles}<link rel="stylesheet" href="/static/dist/{files["css"]}">'
+            f'<link rel="icon" href="data:,">{styles}'
+            f'<link rel="stylesheet" href="/static/dist/{files["css"]}">'
             f'<script type="module" src="/static/dist/{files["js"]}"></script>'
-            '<link rel="stylesheet" href="/static/css/full.css"></head><body><main>'
-            f'<mn-graph id="graph" mode="{escape(self.mode)}" data-blueprint="b" data-view="view"></mn-graph></main>'
+            '<link rel="stylesheet" href="/full.css"></head><body><main>'
+            f'<mn-graph id="graph" mode="{escape(self.mode)}" data-blueprint="b" data-view="view"></mn-graph>'
+            "</main>"
             f'<script type="application/json" id="view">{data}</script></body></html>'
         )
 
@@ -173,10 +214,12 @@ class CanvasPage:
     def _target(self, source: str, path: str) -> dict[str, Any]:
         allowed = not path.startswith("closed")
         return {
-            "node": path, "title": self.view["nodes"][path]["title"], "allowed": allowed,
+            "node": path,
+            "title": self.view["nodes"][path]["title"],
+            "allowed": allowed,
             "reason": "" if allowed else "Nothing may lead to a closed step.",
             "edge": {"from": source, "to": path} if allowed else None,
-        }  # fmt: skip
+        }
 
     def _apply(self, operations: list[dict[str, Any]]) -> dict[str, Any]:
         nodes: dict[str, Any] = {}
@@ -205,9 +248,13 @@ class CanvasPage:
                 wanted = operation["edge"]
                 edges |= {e["id"]: None for e in view["edges"].values() if e["written"] == wanted}
         patch = {
-            "from_version": view["version"], "to_version": view["version"] + 1,
-            "nodes": nodes, "edges": edges, "groups": {}, "notes": {},
-        }  # fmt: skip
+            "from_version": view["version"],
+            "to_version": view["version"] + 1,
+            "nodes": nodes,
+            "edges": edges,
+            "groups": {},
+            "notes": {},
+        }
         self.view = {
             **view,
             "version": view["version"] + 1,
