@@ -22,6 +22,22 @@ from tests.services import Service, amqp, chromium, postgres, redis, required
 PrincipalOf = Callable[..., Principal]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """MN_TEST_ONLY_DATABASE=1: leave out what never asks for the database; the turn on SQLite has shown it."""
+    if os.environ.get("MN_TEST_ONLY_DATABASE") != "1":
+        return
+    asking = [item for item in items if _asks_for_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not _asks_for_database(item)])
+    items[:] = asking
+
+
+def _asks_for_database(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    return item.get_closest_marker("django_db") is not None or bool(
+        {"db", "transactional_db"} & set(fixtures)
+    )
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
     """One test database per session, so that people can test side by side on one server."""
@@ -38,9 +54,10 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_flush() -> Iterator[None]:
-    """Between tests PostgreSQL's tables are emptied row by row: to truncate fifty makes the server write each
-    anew, and takes longer than most tests. Checks of foreign keys are off meanwhile, which only a superuser may
-    ask for; for others it stays as it is.
+    """Between tests PostgreSQL's tables are emptied row by row.
+
+    To truncate fifty makes the server write each anew, which takes longer than most tests. Checks of foreign
+    keys are off meanwhile: only a superuser may ask for that, and for others it stays as it is.
     """
     from django.db.backends.postgresql.operations import DatabaseOperations
 

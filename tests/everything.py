@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     phase("Real faults", APART, "-n", "3", "--dist", "loadgroup", FAULTS)
     if found["PostgreSQL"].found:
         url = found["PostgreSQL"].url
-        phase("PostgreSQL", f"not ({APART})", "-n", workers, DATABASE_URL=url)
+        phase("PostgreSQL", f"not ({APART})", "-n", workers, DATABASE_URL=url, MN_TEST_ONLY_DATABASE="1")
     for service in found.values():
         if not service.found:
             lines.append(f"NOT TESTED: {service.missing}, so what needs it was skipped.")
