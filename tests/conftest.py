@@ -23,7 +23,7 @@ PrincipalOf = Callable[..., Principal]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """MN_TEST_ONLY_DATABASE=1: leave out what never asks for the database; the turn on SQLite has shown it."""
+    """MN_TEST_ONLY_DATABASE=1: leave out what never asks for a database; SQLite's turn has shown it."""
     if os.environ.get("MN_TEST_ONLY_DATABASE") != "1":
         return
     asking = [item for item in items if _asks_for_database(item)]
