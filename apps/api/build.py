@@ -19,6 +19,7 @@ from apps.api.routers import (
     blueprints,
     connections,
     dead_letters,
+    drafts,
     effects,
     files,
     gallery,
@@ -116,6 +117,7 @@ def build() -> MirrorNeuronAPI:
 
     for prefix, resource in (
         ("/blueprints", blueprints),
+        ("/blueprints", drafts),
         ("/gallery", gallery),
         ("/runs", runs),
         ("/runs", recovery),

@@ -28,6 +28,7 @@ TITLES = {
     413: "Too large",
     415: "Unsupported media type",
     422: "Cannot be used",
+    428: "Precondition required",
     429: "Too many requests",
     500: "Internal error",
     503: "Unavailable",

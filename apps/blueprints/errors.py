@@ -6,7 +6,11 @@ MirrorNeuronError
 ├── VersionNotFound     (NotFound)      the blueprint has no such version
 ├── NameMismatch        (InvalidInput)  the text names another blueprint than the one being published
 ├── NameTaken           (Conflict)      the name belongs to another blueprint of the workspace
-└── BlueprintArchived   (Conflict)      archived; it starts and publishes nothing
+├── BlueprintArchived   (Conflict)      archived; it starts and publishes nothing
+├── DraftConflict       (Conflict)      an operation no longer fits the draft; nothing of its batch was done
+├── UndoRefused         (Conflict)      what was to be taken back has been changed since
+├── NothingToUndo       (Conflict)      this person has nothing (left) to take back or to do again
+└── StateNotFound       (NotFound)      the draft has no such moment
 """
 
 from __future__ import annotations
@@ -65,3 +69,28 @@ class NameTaken(Conflict):
 
 class BlueprintArchived(Conflict):
     code = "blueprint_archived"
+
+
+class DraftConflict(Conflict):
+    """conflicts: [{op_id, kind, message, theirs, mine}], the first decides. version: the draft's, now."""
+
+    code = "draft_conflict"
+
+    def __init__(
+        self, message: str, conflicts: list[dict[str, Any]], *, version: int, next: str = ""
+    ) -> None:
+        super().__init__(message, next=next)
+        self.conflicts = conflicts
+        self.version = version
+
+
+class UndoRefused(Conflict):
+    code = "undo_refused"
+
+
+class NothingToUndo(Conflict):
+    code = "nothing_to_undo"
+
+
+class StateNotFound(NotFound):
+    code = "state_not_found"

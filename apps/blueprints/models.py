@@ -1,4 +1,4 @@
-"""Blueprints, their immutable versions, and the gallery as synced from disk."""
+"""Blueprints, their immutable versions, drafts with their logs, and the gallery as synced from disk."""
 
 from __future__ import annotations
 
@@ -84,3 +84,93 @@ class GalleryItem(models.Model):
     samples = models.JSONField(default=dict)
     """`inputs/sample.json` as written; file inputs are paths relative to the `inputs/` folder."""
     synced_at = models.DateTimeField(default=now)
+
+
+class Draft(models.Model):
+    """What becomes the next version: a text, and the log of every operation that led to it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    blueprint = models.ForeignKey(Blueprint, on_delete=models.CASCADE, related_name="drafts")
+    owner = models.ForeignKey(
+        "workspaces.User", null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+    )
+    """Whose private draft it is; null: the one that all editors share."""
+    source = models.TextField()
+    version = models.IntegerField(default=0)
+    """`seq` of the last operation."""
+    started_from = models.ForeignKey(Version, null=True, on_delete=models.SET_NULL, related_name="+")
+    base_version = models.IntegerField(null=True)
+    """Of a private draft: the version of the shared one that it was copied from."""
+    base_source = models.TextField(blank=True)
+    """Of a private draft: the text that it was copied from."""
+    created_at = models.DateTimeField(default=now)
+    updated_at = models.DateTimeField(default=now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["blueprint"], condition=models.Q(owner=None), name="one_shared_draft"
+            ),
+            models.UniqueConstraint(fields=["blueprint", "owner"], name="one_private_draft"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.blueprint.name}: draft {self.version}"
+
+
+class DraftOperation(models.Model):
+    """One line of a draft's log. Only `undone` ever changes."""
+
+    id = models.BigAutoField(primary_key=True)
+    draft = models.ForeignKey(Draft, on_delete=models.CASCADE, related_name="operations")
+    seq = models.IntegerField()
+    """1, 2, 3, … without gaps."""
+    op_id = models.UUIDField()
+    """Made by the client; sent twice, it is done once."""
+    actor = models.ForeignKey("workspaces.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    actor_label = models.CharField(max_length=254)
+    kind = models.CharField(max_length=20)
+    """One of `operations.KINDS`, or undo, redo, restore, merge."""
+    payload = models.JSONField()
+    """As applied; of undo, redo, restore, merge, set_source: `splices` in the text before."""
+    inverse = models.JSONField()
+    """[[start, end, text]] in the text after it: gives the bytes before it back."""
+    undoes = models.UUIDField(null=True)
+    """Of undo and redo: the operation that was taken back."""
+    undone = models.BooleanField(default=False)
+    undo_group = models.CharField(max_length=64, blank=True)
+    """Operations of one group are taken back together."""
+    at = models.DateTimeField(default=now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["draft", "seq"], name="one_draft_seq"),
+            models.UniqueConstraint(fields=["draft", "op_id"], name="one_draft_operation"),
+        ]
+        indexes = [models.Index(fields=["draft", "actor", "-seq"], name="draft_operations_of_actor")]
+
+
+class DraftState(models.Model):
+    """A moment of a draft that somebody gave a name, to come back to."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    draft = models.ForeignKey(Draft, on_delete=models.CASCADE, related_name="states")
+    seq = models.IntegerField()
+    title = models.CharField(max_length=200)
+    source = models.TextField()
+    created_at = models.DateTimeField(default=now)
+    created_by = models.ForeignKey("workspaces.User", null=True, on_delete=models.SET_NULL, related_name="+")
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class DraftPresence(models.Model):
+    """A page that lies open on a draft. Forgotten when nothing was heard of it for a while."""
+
+    connection = models.UUIDField(primary_key=True)
+    draft = models.ForeignKey(Draft, on_delete=models.CASCADE, related_name="present")
+    user = models.ForeignKey("workspaces.User", on_delete=models.CASCADE, related_name="+")
+    selected = models.JSONField(default=list)
+    """Paths of nodes."""
+    at = models.DateTimeField(default=now)
