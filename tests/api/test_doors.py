@@ -27,6 +27,11 @@ BODIES: dict[str, Any] = {
     "/connections": {"name": "c", "kind": "bearer", "fields": {"token": "t"}, "hosts": ["a.example"]},
     "/runs": {"blueprint": "greet", "inputs": {"name": "Ada"}},
     "/hooks": {"name": "mine", "target": "signal", "mapping": {}},
+    "/draft/ops": {
+        "ops": [{"op_id": "5a3c1c1e-0000-4000-8000-000000000001", "kind": "remove_node", "node": "ask"}]
+    },
+    "/draft/states": {"title": "mine"},
+    "/draft/restore": {"seq": 0},
     "/schedules": {"name": "mine", "blueprint": "greet", "cron": "0 9 * * *"},
 }
 
@@ -63,6 +68,8 @@ def test_the_schema_names_every_path_of_the_specification(db: None) -> None:
         GET /blueprints|POST /blueprints|GET /blueprints/{name}|POST /blueprints/validate
         GET /blueprints/{name}/versions|POST /blueprints/{name}/versions
         GET /blueprints/{name}/versions/{number}|GET /blueprints/{name}/svg
+        GET /blueprints/{name}/draft|POST /blueprints/{name}/draft/ops|POST /blueprints/{name}/draft/undo
+        POST /blueprints/{name}/draft/redo|POST /blueprints/{name}/draft/tidy
         GET /gallery|POST /gallery/{name}/install
         POST /runs|GET /runs|GET /runs/{run_id}|GET /runs/{run_id}/steps|GET /runs/{run_id}/events
         GET /runs/{run_id}/effects|GET /runs/{run_id}/costs|GET /runs/{run_id}/explain
