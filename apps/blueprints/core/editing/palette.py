@@ -36,7 +36,7 @@ class KindWords:
 KINDS: Final[dict[str, KindWords]] = {
     "agent": KindWords("Agent", "Let a model work with tools until it has an answer", "Work", "ai llm write"),
     "tool": KindWords("Tool", "Call one tool with given arguments", "Work", "action call api send"),
-    "transform": KindWords("Transform", "Calculate or rearrange values, without a model", "Work", "set rename"),
+    "transform": KindWords("Transform", "Calculate or rearrange values, no model", "Work", "set rename"),
     "extract": KindWords("Extract", "Read named fields out of a text with a model", "Work", "parse ai llm"),
     "code": KindWords("Code", "Run a few lines of Python over values", "Work", "python script function"),
     "approval": KindWords(
