@@ -77,7 +77,9 @@ class Drawn:
         """Of a field of a schema: its type, and whether it is needed."""
         if self.one.noun != "field":
             return ""
-        words = [text for part in self.parts if part.one.aspect == "type" for _, text, on in part.one.choices if on]
+        words = [
+            text for part in self.parts if part.one.aspect == "type" for _, text, on in part.one.choices if on
+        ]
         words += ["needed" for part in self.parts if part.one.aspect == "required" and part.one.ticked]
         return ", ".join(words)
 
@@ -187,7 +189,9 @@ def _place_problems(opened: Opened, drawn: DrawnForm) -> None:
 def _preview(drawn: DrawnForm, known: KnownValues) -> None:
     subject = drawn.form.subject
     speaking = [one for one in drawn.all if one.one.speaks and isinstance(one.one.value, str)]
-    names: Mapping[str, Any] | None = known.names_for(subject, [one.one for one in speaking]) if speaking else None
+    names: Mapping[str, Any] | None = (
+        known.names_for(subject, [one.one for one in speaking]) if speaking else None
+    )
     if names is None:
         return
     drawn.values_from = known.source

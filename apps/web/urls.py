@@ -18,6 +18,8 @@ from apps.web.views import (
 )
 from apps.web.views.editor import fields as editor_fields
 from apps.web.views.editor import pages as editor
+from apps.web.views.editor import source as editor_source
+from apps.web.views.editor import tabs as editor_tabs
 
 app_name = "web"
 urlpatterns = [
@@ -49,6 +51,8 @@ urlpatterns = [
     path("blueprints/<str:name>/edit/inspector", editor_fields.inspector, name="blueprints-edit-inspector"),
     path("blueprints/<str:name>/edit/field", editor_fields.field, name="blueprints-edit-field"),
     path("blueprints/<str:name>/edit/entry", editor_fields.entry, name="blueprints-edit-entry"),
+    path("blueprints/<str:name>/edit/inputs", editor_tabs.inputs_preview, name="blueprints-edit-inputs"),
+    path("blueprints/<str:name>/edit/source", editor_source.source, name="blueprints-edit-source"),
     path("blueprints/<str:name>/edit/names", editor_fields.names, name="blueprints-edit-names"),
     path("blueprints/<str:name>/run", blueprints.run, name="blueprints-run"),
     path("gallery", gallery.index, name="gallery"),

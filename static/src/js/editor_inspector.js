@@ -26,7 +26,8 @@ export function editorInspector(panel) {
   document.addEventListener("mn:select", (event) => {
     const wanted = new URLSearchParams();
     for (const node of event.detail?.nodes ?? []) wanted.append("node", node);
-    if (!wanted.size) for (const edge of (event.detail?.edges ?? []).slice(0, 1)) wanted.append("edge", edge);
+    const edge = event.detail?.edge;
+    if (!wanted.size && edge) wanted.append("edge", edge.id ?? edge);
     if (wanted.toString() === chosen(selected)) return;
     selected = wanted;
     show();

@@ -1,4 +1,4 @@
-"""A change of plain values: made without touching what was there, and told as the smallest place it concerns."""
+"""A change of plain values: made beside what was there, and told as the smallest place it concerns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ def at(data: Any, path: Path) -> Value:
     """What stands at a path, or MISSING."""
     here = data
     for part in path:
-        if isinstance(here, dict) and part in here:
+        if isinstance(here, dict):
+            if part not in here:
+                return MISSING
             here = here[part]
         elif isinstance(here, list) and isinstance(part, int) and 0 <= part < len(here):
             here = here[part]

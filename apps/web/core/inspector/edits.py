@@ -50,7 +50,11 @@ def changed(data: Any, form: Form, one: Input, value: Value) -> Any:
         case ["type"]:
             return put(data, place, schema_rows.with_type(at(data, place), value))
         case ["required"]:
-            return put(data, place[:-2], schema_rows.with_required(at(data, place[:-2]), str(place[-1]), value is True))
+            return put(
+                data,
+                place[:-2],
+                schema_rows.with_required(at(data, place[:-2]), str(place[-1]), value is True),
+            )
         case ["key"]:
             return put(data, place[:-2], schema_rows.with_name(at(data, place[:-2]), str(place[-1]), value))
         case ["as", main, second]:
@@ -64,7 +68,12 @@ def _kept(one: Input, value: Value) -> Value:
     """An emptied field goes, unless the format wants it there."""
     if value is MISSING and isinstance(one.path[-1] if one.path else None, int):
         return ""
-    if value is MISSING and one.required and one.widget in ("text", "long", "template", "expression") and one.is_set:
+    if (
+        value is MISSING
+        and one.required
+        and one.widget in ("text", "long", "template", "expression")
+        and one.is_set
+    ):
         return ""
     return value
 

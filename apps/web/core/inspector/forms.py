@@ -25,7 +25,18 @@ from apps.web.core.words import KIND_WORDS, humanise
 Schema = Mapping[str, Any]
 SubjectKind = Literal["node", "edge", "part"]
 MOST_ROWS = 200
-PARTS = ("settings", "contract", "agents", "models", "tools", "connections", "card", "inputs", "outputs")
+PARTS = (
+    "settings",
+    "contract",
+    "agents",
+    "models",
+    "tools",
+    "connections",
+    "card",
+    "inputs",
+    "outputs",
+    "allowed",
+)
 
 
 @dataclass(frozen=True)
@@ -127,10 +138,10 @@ def _node_form(subject: Subject, data: Any, tools: Mapping[str, ToolSpec]) -> Fo
     first = [name for name in told.FIRST.get(kind, ("title",)) if name in shown]
     order = [name for name in told.LATER if name in shown and name not in first]
     order += sorted(shown - set(first) - set(order))
-    lead = [_node_field(known, node, kind, name) for name in first]
+    lead: list[Input | None] = [_node_field(known, node, kind, name) for name in first]
     if kind == "approval":
         lead.append(_checkpoint(known, data, subject.key))
-    rest = [_node_field(known, node, kind, name) for name in order]
+    rest = tuple(_node_field(known, node, kind, name) for name in order)
     return Form(
         subject,
         place,
@@ -138,7 +149,7 @@ def _node_form(subject: Subject, data: Any, tools: Mapping[str, ToolSpec]) -> Fo
         kind,
         KIND_WORDS.get(kind, "Step"),
         tuple(i for i in lead if i is not None),
-        tuple(i for i in rest if i is not None),
+        rest,
     )
 
 
@@ -149,7 +160,9 @@ def _node_field(known: Known, node: Mapping[str, Any], kind: str, name: str) -> 
     if name == "output":
         return _output(kind, value)
     if name == "title" and kind == "approval":
-        return replace(_field(known, "Node", name, value), widget="template", label="Question", schema={"type": "string"})
+        return replace(
+            _field(known, "Node", name, value), widget="template", label="Question", schema={"type": "string"}
+        )
     if name == "id":
         return replace(_field(known, "Node", name, value), aspect="id", required=True, reshapes=True)
     made = _field(known, "Node", name, value)
@@ -174,7 +187,9 @@ def _with(known: Known, node: Mapping[str, Any], kind: str) -> Input:
             hint = f"Exactly what is approved at “{_title(asked[0])}”; what is written here is not used."
             spec = None if value is MISSING else spec
     elif kind == "approval":
-        proposed = next((n for n in nodes_in(known.data, known.scope) if n.get("id") == node.get("proposes")), None)
+        proposed = next(
+            (n for n in nodes_in(known.data, known.scope) if n.get("id") == node.get("proposes")), None
+        )
         spec = known.tools.get(str((proposed or {}).get("tool", "")))
         label = "What is decided on"
     elif kind in ("map", "loop"):
@@ -218,11 +233,14 @@ def _parameters(schema: Any) -> tuple[dict[str, dict[str, Any]], frozenset[str],
         return {}, frozenset(), False
     required = schema.get("required")
     named = {
-        str(name): _resolved(part, schema) if isinstance(part, dict) else {} for name, part in properties.items()
+        str(name): _resolved(part, schema) if isinstance(part, dict) else {}
+        for name, part in properties.items()
     }
     needed = frozenset(str(n) for n in required) if isinstance(required, list) else frozenset()
     # What is needed comes first.
-    ordered = {n: named[n] for n in [*(n for n in named if n in needed), *(n for n in named if n not in needed)]}
+    ordered = {
+        n: named[n] for n in [*(n for n in named if n in needed), *(n for n in named if n not in needed)]
+    }
     return ordered, needed, schema.get("additionalProperties") is False
 
 
@@ -236,7 +254,11 @@ def _resolved(part: dict[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
 
 def _suggested(part: Mapping[str, Any]) -> tuple[tuple[Any, str], ...]:
     listed = part.get("enum") or part.get("examples") or ()
-    return tuple((v, str(v)) for v in listed if isinstance(v, (str, int, float))) if isinstance(listed, list) else ()
+    return (
+        tuple((v, str(v)) for v in listed if isinstance(v, (str, int, float)))
+        if isinstance(listed, list)
+        else ()
+    )
 
 
 def _output(kind: str, value: Value) -> Input:
@@ -249,7 +271,11 @@ def _output(kind: str, value: Value) -> Input:
         label = "Gives" if kind == "transform" else "Each pass hands over"
         if value is MISSING or value is None or isinstance(value, dict):
             made = call_input(("output",), label, value, None)
-            return replace(made, noun="value", hint="" if kind == "transform" else "Empty means: what its last step gives.")
+            return replace(
+                made,
+                noun="value",
+                hint="" if kind == "transform" else "Empty means: what its last step gives.",
+            )
         return Input(("output",), "template", label, value)
     return Input(("output",), "json", "Result", value)
 
@@ -259,8 +285,17 @@ def _checkpoint(known: Known, data: Any, path: str) -> Input | None:
     if "/" in path:
         return None
     listed = at(data, ("contract", "human_checkpoints"))
-    mine = [c for c in listed if isinstance(c, dict) and c.get("step") == path] if isinstance(listed, list) else []
-    made = _field(known, "HumanCheckpoint", "timeout_action", mine[0].get("timeout_action", MISSING) if mine else MISSING)
+    mine = (
+        [c for c in listed if isinstance(c, dict) and c.get("step") == path]
+        if isinstance(listed, list)
+        else []
+    )
+    made = _field(
+        known,
+        "HumanCheckpoint",
+        "timeout_action",
+        mine[0].get("timeout_action", MISSING) if mine else MISSING,
+    )
     return replace(made, path=("contract", "human_checkpoints"), aspect="timeout_action")
 
 
@@ -289,7 +324,9 @@ def _part_form(subject: Subject, data: Any, tools: Mapping[str, ToolSpec]) -> Fo
     known = Known(data, tools)
     if subject.key == "settings":
         metadata = at(data, ("metadata",))
-        made = _group(known, "Metadata", ("metadata",), metadata if isinstance(metadata, dict) else {}, leave=("name",))
+        made = _group(
+            known, "Metadata", ("metadata",), metadata if isinstance(metadata, dict) else {}, leave=("name",)
+        )
         return Form(subject, (), "This blueprint", first=tuple(made))
     if subject.key == "card":
         card = at(data, ("card",))
@@ -303,15 +340,31 @@ def _part_form(subject: Subject, data: Any, tools: Mapping[str, ToolSpec]) -> Fo
     if subject.key == "inputs":
         value = at(data, ("contract", "inputs"))
         return Form(subject, (), "Inputs", first=(schema_input(("contract", "inputs"), "Inputs", value),))
+    if subject.key == "allowed":
+        path: Path = ("contract", "boundaries")
+        made_one = _field(known, "Boundaries", "allowed_tools", at(data, (*path, "allowed_tools")), path)
+        return Form(subject, (), "Allowed", first=(made_one,))
     if subject.key == "outputs":
         value = at(data, ("outputs",))
-        return Form(subject, (), "Result", first=(replace(call_input(("outputs",), "Result", value, None), noun="value"),))
-    part = {"agents": "Agent", "models": "ModelChoice", "tools": "DeclaredTool", "connections": "ConnectionNeed"}
+        return Form(
+            subject,
+            (),
+            "Result",
+            first=(replace(call_input(("outputs",), "Result", value, None), noun="value"),),
+        )
+    part = {
+        "agents": "Agent",
+        "models": "ModelChoice",
+        "tools": "DeclaredTool",
+        "connections": "ConnectionNeed",
+    }
     if subject.key not in part:
         return None
     nouns = {"agents": "agent", "models": "model", "tools": "tool", "connections": "connection"}
     value = at(data, (subject.key,))
-    made_entries = _entries(known, part[subject.key], (subject.key,), value, humanise(subject.key), nouns[subject.key])
+    made_entries = _entries(
+        known, part[subject.key], (subject.key,), value, humanise(subject.key), nouns[subject.key]
+    )
     return Form(subject, (), humanise(subject.key), first=(made_entries,))
 
 
@@ -381,7 +434,9 @@ def _shaped(
     enum = schema.get("enum")
     if isinstance(enum, list):
         spelled = told.OPTIONS.get(key, {})
-        return replace(made, widget="choice", options=tuple((v, spelled.get(str(v), humanise(str(v)))) for v in enum))
+        return replace(
+            made, widget="choice", options=tuple((v, spelled.get(str(v), humanise(str(v)))) for v in enum)
+        )
     if "const" in schema:
         return replace(made, widget="tick", closed=True)
     if "examples" in schema:
@@ -418,7 +473,10 @@ def _of_part(known: Known, made: Input, part: str) -> Input:
     if value is not MISSING and value is not None and not isinstance(value, dict):
         return replace(made, widget="json")
     written = value if isinstance(value, dict) else {}
-    inputs = [_field(known, part, name, written.get(name, MISSING), made.path) for name in _defs()[part]["properties"]]
+    inputs = [
+        _field(known, part, name, written.get(name, MISSING), made.path)
+        for name in _defs()[part]["properties"]
+    ]
     if part == "ToolCall":
         inputs = _tool_call(known, made.path, written)
     return replace(made, widget="group", inputs=tuple(inputs), schema={})
@@ -458,7 +516,9 @@ def _row(known: Known, part: str, path: Path, row: Any, noun: str, index: int) -
     if isinstance(row, str) and part in ("Criterion", "ForbiddenAction"):
         inputs = _short_row(known, part, path, row)
     elif isinstance(row, dict):
-        inputs = [_field(known, part, name, row.get(name, MISSING), path) for name in _defs()[part]["properties"]]
+        inputs = [
+            _field(known, part, name, row.get(name, MISSING), path) for name in _defs()[part]["properties"]
+        ]
         inputs = [_check_field(one, row) for one in inputs]
     else:
         inputs = [Input(path, "json", label, row)]
@@ -469,7 +529,9 @@ def _short_row(known: Known, part: str, path: Path, row: str) -> list[Input]:
     """A criterion or an action written as a text alone, with what it could have besides."""
     main, second = ("text", "check") if part == "Criterion" else ("name", "when")
     first = replace(_field(known, part, main, row, path), path=path)
-    other = replace(_field(known, part, second, MISSING, path), path=path, aspect=f"as {main} {second}", reshapes=True)
+    other = replace(
+        _field(known, part, second, MISSING, path), path=path, aspect=f"as {main} {second}", reshapes=True
+    )
     return [first, other]
 
 
@@ -494,7 +556,9 @@ def _check_field(one: Input, row: Mapping[str, Any]) -> Input:
             widget = "json"
         label = told.ARGUMENT_WORDS.get(key, key)
         inputs.append(Input((*one.path, key), widget, label, value, required=key in wanted))
-    return replace(one, widget="map", label="What is checked", inputs=tuple(inputs), closed=True, noun="input")
+    return replace(
+        one, widget="map", label="What is checked", inputs=tuple(inputs), closed=True, noun="input"
+    )
 
 
 def _mapped(known: Known, made: Input, key: str, schema: Schema) -> Input:
@@ -519,7 +583,9 @@ def _entries(
     for name, entry in list(value.items())[:MOST_ROWS] if isinstance(value, dict) else []:
         here = (*path, str(name))
         if isinstance(entry, dict):
-            inputs = [_field(known, part, f, entry.get(f, MISSING), here) for f in _defs()[part]["properties"]]
+            inputs = [
+                _field(known, part, f, entry.get(f, MISSING), here) for f in _defs()[part]["properties"]
+            ]
         else:
             inputs = [Input(here, "json", str(name), entry)]
         rows.append(Input(here, "group", str(name), entry, inputs=tuple(inputs), aspect="row", noun=noun))

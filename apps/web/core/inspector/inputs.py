@@ -116,7 +116,9 @@ class Input:
             chosen = self.chosen
             known = [(canonical(v), words) for v, words in self.options]
             strange = [c for c in dict.fromkeys(chosen) if c not in {k for k, _ in known}]
-            return tuple((k, words, k in chosen) for k, words in [*known, *((c, unquoted(c)) for c in strange)])
+            return tuple(
+                (k, words, k in chosen) for k, words in [*known, *((c, unquoted(c)) for c in strange)]
+            )
         now = self.default if self.value is MISSING else self.value
         current = "" if now is MISSING or now is None or now == "" else canonical(now)
         known = [(canonical(v), words) for v, words in self.options]
@@ -164,7 +166,9 @@ def as_text(one: Input) -> str:
         return "\n".join(value)
     if isinstance(value, str) and one.widget != "json":
         return value
-    return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, (dict, list)) else None, default=str)
+    return json.dumps(
+        value, ensure_ascii=False, indent=2 if isinstance(value, (dict, list)) else None, default=str
+    )
 
 
 def fits_lines(value: Any) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
+from apps.blueprints.core.editing.sketch import sketch
 from apps.web.core.inspector.change import at
 from apps.web.core.inspector.inputs import MISSING, Path
-
-_EDGE = re.compile(r"^(?P<scope>[^|]*)\|(?P<source>[^|]*)\|(?P<to>[^|]*)\|(?P<at>[0-9]{1,6})$")
 
 
 def graph_of(data: Any, scope: str) -> Path | None:
@@ -43,25 +41,8 @@ def node_of(data: Any, path: str) -> Path | None:
 
 
 def edge_of(data: Any, edge: str) -> Path | None:
-    """The place of an edge by its id, `scope|from.port|to|n`; n counts edges between the same two ends."""
-    match = _EDGE.match(edge)
-    if match is None:
-        return None
-    graph = graph_of(data, match["scope"])
-    if graph is None:
-        return None
-    edges = at(data, (*graph, "edges"))
-    left = int(match["at"])
-    for index, one in enumerate(edges if isinstance(edges, list) else []):
-        if isinstance(one, dict) and _same_end(one.get("from"), match["source"]) and one.get("to") == match["to"]:
-            if left == 0:
-                return (*graph, "edges", index)
-            left -= 1
-    return None
-
-
-def _same_end(written: Any, wanted: str) -> bool:
-    return isinstance(written, str) and (written == wanted or written.partition(".")[0] == wanted.rstrip("."))
+    """The place of an edge by the id pictures give it, `scope|from.port|to|n`."""
+    return next((one.place for one in sketch(data).edges if one.id == edge), None)
 
 
 def scope_of(path: str) -> str:

@@ -44,9 +44,17 @@ def type_of(schema: Any) -> str:
     if isinstance(kind, list):
         return ""
     if isinstance(schema.get("enum"), list):
-        return "choice" if kind in ("string", None) and all(isinstance(v, str) for v in schema["enum"]) else ""
+        return (
+            "choice" if kind in ("string", None) and all(isinstance(v, str) for v in schema["enum"]) else ""
+        )
     if kind == "string":
-        named = {"multiline": "long", "markdown": "long", "date": "date", "date-time": "moment", "email": "email"}
+        named = {
+            "multiline": "long",
+            "markdown": "long",
+            "date": "date",
+            "date-time": "moment",
+            "email": "email",
+        }
         return named.get(str(form), "text")
     if kind == "array":
         items = schema.get("items")
@@ -62,14 +70,22 @@ def of_type(schema: Any, key: str) -> dict[str, Any]:
     """A schema of another type that keeps what it is called and what is said of it."""
     if key not in TYPES:
         raise Unreadable(f"“{key}” is not one of the types.")
-    kept = {k: v for k, v in schema.items() if k in _KEPT or k.startswith("x-")} if isinstance(schema, dict) else {}
+    kept = (
+        {k: v for k, v in schema.items() if k in _KEPT or k.startswith("x-")}
+        if isinstance(schema, dict)
+        else {}
+    )
     fresh = {k: ({} if v == {} else [] if v == [] else v) for k, v in TYPES[key][1].items()}
     return {**fresh, **kept}
 
 
-def schema_input(path: Path, label: str, value: Value, *, hint: str = "", enforces: str = "", depth: int = 0) -> Input:
+def schema_input(
+    path: Path, label: str, value: Value, *, hint: str = "", enforces: str = "", depth: int = 0
+) -> Input:
     """The list of fields of an object schema, and the schema itself as JSON beside it."""
-    raw = Input((*path,), "json", "As JSON", value=value, aspect="json", schema={"type": "object"}, reshapes=True)
+    raw = Input(
+        (*path,), "json", "As JSON", value=value, aspect="json", schema={"type": "object"}, reshapes=True
+    )
     rows: tuple[Input, ...] = ()
     shown = value is MISSING or value is None or _is_object(value)
     if shown and depth < DEEPEST:
@@ -85,7 +101,15 @@ def schema_input(path: Path, label: str, value: Value, *, hint: str = "", enforc
         else:
             shown = False
     return Input(
-        path, "schema", label, value, hint=hint, enforces=enforces, inputs=(*rows, raw), noun="field", closed=not shown
+        path,
+        "schema",
+        label,
+        value,
+        hint=hint,
+        enforces=enforces,
+        inputs=(*rows, raw),
+        noun="field",
+        closed=not shown,
     )
 
 
@@ -113,7 +137,9 @@ def _row(path: Path, name: str, schema: Any, needed: bool, depth: int) -> Input:
     if key == "object" and depth + 1 < DEEPEST:
         inputs.append(schema_input(path, f"Fields of {name}", schema, depth=depth + 1))
     if key == "objects" and depth + 1 < DEEPEST:
-        inputs.append(schema_input((*path, "items"), f"Fields of each of {name}", part["items"], depth=depth + 1))
+        inputs.append(
+            schema_input((*path, "items"), f"Fields of each of {name}", part["items"], depth=depth + 1)
+        )
     return Input(path, "group", name, schema, inputs=tuple(inputs), aspect="row", noun="field")
 
 

@@ -12,17 +12,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.web.core.inspector import edits
-from apps.web.core.inspector.change import at
 from apps.web.core.inspector.forms import PARTS, Form, Subject, form_of
 from apps.web.core.inspector.inputs import MISSING, Input, Unreadable, Value, canonical, read
 from apps.web.core.inspector.names import names_at
 from apps.web.editing import Applied, Changed, Opened, apply_operation, open_blueprint
-from apps.web.editor_forms import Drawn, DrawnForm, draw
+from apps.web.editor_forms import DrawnForm, draw
 from apps.web.views.doors import page, principal_of
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import NotFound
@@ -46,7 +45,7 @@ def field(request: HttpRequest, name: str) -> HttpResponse:
     except Unreadable as wrong:
         return _slots(request, opened, form, one, said=str(wrong))
     if sent.get("keep") != "yes" and sent.get("seen", "") != one.seen and not _is(value, one):
-        return _slots(request, opened, form, one, conflict=Changed(None, one.value, value))
+        return _slots(request, opened, form, one, conflict=Changed(one.value, value))
     if one.aspect == "id":
         return _rename(request, opened, form, one, value)
     return _change(request, opened, form, one, value, lambda: edits.changed(opened.data, form, one, value))
@@ -84,7 +83,9 @@ def names(request: HttpRequest, name: str) -> HttpResponse:
     """What the expressions of a step may name: for completion."""
     opened = _open(request, name)
     found = names_at(opened.data, opened.tools, request.GET.get("node", ""))
-    return JsonResponse({"names": [one.as_json() for one in found]}, headers={"Cache-Control": "private, no-store"})
+    return JsonResponse(
+        {"names": [one.as_json() for one in found]}, headers={"Cache-Control": "private, no-store"}
+    )
 
 
 def inspector_of(request: HttpRequest, opened: Opened) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _change(
         return _slots(request, opened, form, one, said=str(wrong))
     made = _apply(opened, after)
     if isinstance(made, Changed):
-        return _slots(request, opened, form, one, conflict=Changed(made.by, made.theirs, value, made.message))
+        return _slots(request, opened, form, one, conflict=Changed(made.theirs, value, made.message))
     if one.reshapes:
         return _whole(request, opened, form.subject, made)
     return _slots(request, opened, form, one, made=made)
@@ -156,14 +157,20 @@ def _slots(
     drawn = draw(opened, form.subject)
     if drawn is None:
         return _whole(request, opened, form.subject, made)
-    context: dict[str, Any] = {"opened": opened, "form": drawn, "urls": _urls(opened), "changed": one.id, "said": said}
+    context: dict[str, Any] = {
+        "opened": opened,
+        "form": drawn,
+        "urls": _urls(opened),
+        "changed": one.id,
+        "said": said,
+    }
     if conflict is not None:
-        context |= _both(opened, one, conflict)
+        context |= _both(opened, form, one, conflict)
     response = page(request, "editor/_slots.html", context)
     return _announced(response, made)
 
 
-def _both(opened: Opened, one: Input, conflict: Changed) -> dict[str, Any]:
+def _both(opened: Opened, form: Form, one: Input, conflict: Changed) -> dict[str, Any]:
     mine = "" if conflict.mine is MISSING else canonical(conflict.mine)
     return {
         "conflict": conflict,
@@ -171,8 +178,15 @@ def _both(opened: Opened, one: Input, conflict: Changed) -> dict[str, Any]:
         "mine": _shown(conflict.mine),
         "mine_json": mine,
         "one": one,
-        "by": conflict.by or opened.last_changed_by(one) or "Somebody",
+        "by": opened.last_changed_by(*_where(form, one)) or "Somebody",
     }
+
+
+def _where(form: Form, one: Input) -> tuple[str, list[Any]]:
+    """The node and the path by which the log of operations calls a field."""
+    if form.subject.kind == "node":
+        return form.subject.key, list(one.path)
+    return "", [*form.base, *one.path] if form.subject.kind == "part" else list(one.path)
 
 
 def _shown(value: Value) -> str:
@@ -193,7 +207,13 @@ def _whole(
     if not request.htmx:  # type: ignore[attr-defined]
         return _back(request, opened, subject)
     drawn = draw(opened, subject)
-    context = {"opened": opened, "form": drawn, "urls": _urls(opened), "fresh": _focus(drawn, fresh), "gone": subject.key}
+    context = {
+        "opened": opened,
+        "form": drawn,
+        "urls": _urls(opened),
+        "fresh": _focus(drawn, fresh),
+        "gone": subject.key,
+    }
     response = page(request, "editor/_form.html", context)
     response.headers["HX-Reswap"] = "outerHTML"
     response.headers["HX-Retarget"] = "closest .subject-form"
@@ -211,7 +231,8 @@ def _focus(drawn: DrawnForm | None, fresh: tuple[str | int, ...]) -> str:
 def _announced(response: HttpResponse, made: Applied | None) -> HttpResponse:
     if made is not None:
         response.headers["HX-Trigger"] = json.dumps(
-            {"mn:applied": {"version": made.version, "patch": made.patch, "origin": "form"}}, separators=(",", ":")
+            {"mn:applied": {"version": made.version, "patch": made.patch, "origin": "form"}},
+            separators=(",", ":"),
         )
     return response
 
@@ -219,7 +240,9 @@ def _announced(response: HttpResponse, made: Applied | None) -> HttpResponse:
 def _back(request: HttpRequest, opened: Opened, subject: Subject) -> HttpResponse:
     """Without scripts: the page again, with the same thing selected."""
     where = reverse("web:blueprints-edit", args=[opened.name])
-    query = {subject.kind: subject.key} if subject.kind != "part" else {"tab": request.GET.get("tab", "")}
+    query: dict[str, str] = (
+        {subject.kind: subject.key} if subject.kind != "part" else {"tab": request.GET.get("tab", "")}
+    )
     return redirect(f"{where}?{urlencode(query)}")
 
 

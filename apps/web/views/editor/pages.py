@@ -6,7 +6,6 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.blueprints import services as blueprint_services
@@ -15,20 +14,11 @@ from apps.web.cards import outline_of
 from apps.web.editing import Opened, open_blueprint
 from apps.web.views.doors import page, principal_of
 from apps.web.views.editor.fields import inspector_of
+from apps.web.views.editor.shell import TABS, shell_of
+from apps.web.views.editor.source import yaml_context
 from apps.web.views.editor.tabs import tab_context
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput
-
-TABS = (
-    ("", "Graph"),
-    ("contract", "Contract"),
-    ("agents", "Agents and models"),
-    ("tools", "Tools"),
-    ("card", "Card and runbook"),
-    ("inputs", "Inputs"),
-    ("tests", "Tests"),
-    ("yaml", "YAML"),
-)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -57,26 +47,14 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     if not tab:
         context |= _graph(opened) | inspector_of(request, opened)
     else:
-        context |= tab_context(opened, tab)
+        context |= tab_context(opened, tab) if tab != "yaml" else yaml_context(opened)
     return page(request, "editor/edit.html" if not tab else f"editor/{tab}.html", context)
 
 
-def shell_of(opened: Opened, tab: str = "") -> dict[str, Any]:
-    """What the head of every editor page shows."""
-    here = reverse("web:blueprints-edit", args=[opened.name])
-    private = "private=1" if opened.private else ""
-    tabs = []
-    for key, label in TABS:
-        query = "&".join(filter(None, [f"tab={key}" if key else "", private]))
-        tabs.append({"key": key, "label": label, "href": f"{here}?{query}" if query else here})
-    return {"opened": opened, "tab": tab, "tabs": tabs, "here": here, "private": private}
-
-
 def _graph(opened: Opened) -> dict[str, Any]:
-    document = opened.document
     return {
-        "picture": pictures.plain_picture(document, opened.tools) if document is not None else "",
-        "steps": outline_of(document) if document is not None else [],
+        "picture": pictures.plain_picture(opened.document, opened.tools),
+        "steps": outline_of(opened.document),
         "problems": opened.problems,
-        "view": None,
+        "view": opened.view,
     }
