@@ -8,6 +8,14 @@ export function editorInspector(panel) {
   const name = head.dataset.blueprint;
   let selected = new URLSearchParams(location.search);
   let turn = 0;
+  // What the address names is what is selected, until the canvas stands and has heard of it.
+  let isNamed = Boolean(chosen(selected));
+  whenMounted(document.getElementById("graph"), () => {
+    if (!isNamed) return;
+    isNamed = false;
+    const nodes = selected.getAll("node");
+    if (nodes.length) document.dispatchEvent(new CustomEvent("mn:select", { detail: { nodes } }));
+  });
 
   const address = () => {
     const query = new URLSearchParams();
@@ -28,7 +36,8 @@ export function editorInspector(panel) {
     for (const node of event.detail?.nodes ?? []) wanted.append("node", node);
     const edge = event.detail?.edge;
     if (!wanted.size && edge) wanted.append("edge", edge.id ?? edge);
-    if (wanted.toString() === chosen(selected)) return;
+    if (wanted.toString() === chosen(selected) || (isNamed && !wanted.size)) return;
+    isNamed = false;
     selected = wanted;
     show();
   });
@@ -39,6 +48,16 @@ export function editorInspector(panel) {
     clearTimeout(due);
     due = setTimeout(() => takeOver(panel, address()), COALESCE);
   });
+}
+
+function whenMounted(graph, act) {
+  if (!graph) return;
+  const watch = new MutationObserver(() => {
+    if (!("mounted" in graph.dataset)) return;
+    watch.disconnect();
+    act();
+  });
+  watch.observe(graph, { attributes: true, attributeFilter: ["data-mounted"] });
 }
 
 function chosen(query) {
