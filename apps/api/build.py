@@ -32,6 +32,8 @@ from apps.api.routers import (
     schema,
     tokens,
     tools,
+    trials,
+    versions,
 )
 
 DESCRIPTION = """\
@@ -118,6 +120,8 @@ def build() -> MirrorNeuronAPI:
     for prefix, resource in (
         ("/blueprints", blueprints),
         ("/blueprints", drafts),
+        ("/blueprints", versions),
+        ("/blueprints", trials),
         ("/gallery", gallery),
         ("/runs", runs),
         ("/runs", recovery),

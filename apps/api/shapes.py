@@ -323,6 +323,78 @@ class Imported(Version):
     """Warnings, and what an imported contract still lacks."""
 
 
+class Comparison(Shape):
+    """What differs between two states of a blueprint in what they mean."""
+
+    blueprint: str
+    from_: Json = Field(alias="from")
+    """{reference, label, version, draft_version, readable}"""
+    to: Json
+    same: bool
+    permissions: list[Json]
+    """[{kind: added|removed, key, words, allows_more}]"""
+    changes: list[Json]
+    """[{section, kind: added|removed|changed, subject, title, fields: [{path, kind, before?, after?}]}]"""
+    marks: dict[str, dict[str, str]]
+    """{nodes: {path: kind}, edges: {id: kind}}, for a picture of both graphs in one."""
+
+
+class Forked(Shape):
+    name: str
+    origin: Json
+
+
+class Review(Shape):
+    id: str
+    blueprint: str
+    state: str
+    """open | approved | changes | withdrawn | published"""
+    draft_version: int
+    base_version: int | None
+    note: str
+    asked_by: str | None
+    asked_at: str
+    closed_at: str | None
+    changed_since: bool
+    """True: the draft means something else now than what was reviewed."""
+    answers: list[Json]
+    """[{person, verdict: approve|changes|null, words, at}]"""
+    comments: list[Json]
+    """[{id, node, text, by, at, resolved}]; `node` is empty for the whole."""
+
+
+class TrialStarted(Shape):
+    run: str
+    label: str
+    """`draft 7, up to review`"""
+    simulate: bool
+
+
+class Overlay(Shape):
+    run: str | None
+    """The test shown; null when there is none."""
+    label: str
+    status: str
+    simulate: bool
+    running: bool
+    nodes: dict[str, Json]
+    """By path {state?, seconds?, cost_usd?, stale?, pinned?}."""
+
+
+class Pin(Shape):
+    node: str
+    output: Json
+    port: str
+    run: str | None
+    """Where it was taken from; null when a person wrote it."""
+    by: str | None
+    at: str
+
+
+class PinList(Shape):
+    items: list[Pin]
+
+
 class GalleryItem(Shape):
     name: str
     title: str

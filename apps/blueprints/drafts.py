@@ -192,7 +192,9 @@ def _shared(blueprint: Blueprint) -> Draft:
     found = Draft.objects.filter(blueprint=blueprint, owner=None).first()
     if found is not None and found.version:
         return _with_blueprint(found, blueprint)
-    newest = Version.objects.filter(blueprint=blueprint).order_by("-created_at", "-id").first()
+    newest = (
+        Version.objects.filter(blueprint=blueprint, is_trial=False).order_by("-created_at", "-id").first()
+    )
     if found is None:
         return _made(blueprint, source=newest.source if newest else "", started_from=newest)
     if newest is not None and newest.pk != found.started_from_id:
@@ -323,6 +325,11 @@ def _conflict(op: ops.AnyOperation, found: Conflict) -> dict[str, Any]:
         "theirs": found.theirs,
         "mine": found.mine,
     }
+
+
+def locked(principal: Principal, name: str) -> Draft:
+    """The shared draft, nobody else's until the transaction that is open ends: what is read of it holds."""
+    return _locked(principal, name, False)
 
 
 def _locked(principal: Principal, name: str, private: bool) -> Draft:

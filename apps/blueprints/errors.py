@@ -10,7 +10,12 @@ MirrorNeuronError
 ├── DraftConflict       (Conflict)      an operation no longer fits the draft; nothing of its batch was done
 ├── UndoRefused         (Conflict)      what was to be taken back has been changed since
 ├── NothingToUndo       (Conflict)      this person has nothing (left) to take back or to do again
-└── StateNotFound       (NotFound)      the draft has no such moment
+├── StateNotFound       (NotFound)      the draft has no such moment
+├── DraftMoved          (Conflict)      somebody changed the draft since the person looked at it
+├── ReviewStands        (Conflict)      an open or refused review stands against publishing
+├── ReviewClosed        (Conflict)      the review is over
+├── ReviewNotFound      (NotFound)      no such review or comment for this person
+└── NotAReviewer        (Forbidden)     whoever was not asked, the asker included, has no answer to give
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from apps.blueprints.core.problems import Problem
-from mirrorneuron.base.errors import Conflict, InvalidInput, NotFound
+from mirrorneuron.base.errors import Conflict, Forbidden, InvalidInput, NotFound
 
 
 class BlueprintInvalid(InvalidInput):
@@ -94,3 +99,34 @@ class NothingToUndo(Conflict):
 
 class StateNotFound(NotFound):
     code = "state_not_found"
+
+
+class DraftMoved(Conflict):
+    """seen: the draft's version the person looked at; found: the one it has now."""
+
+    code = "draft_moved"
+
+    def __init__(self, name: str, *, seen: int, found: int) -> None:
+        self.seen, self.found = seen, found
+        super().__init__(
+            f"The draft of {name} has changed since you looked at it (you saw {seen}, it is at {found}).",
+            next="Look at what changed, then decide again.",
+            seen=seen,
+            version=found,
+        )
+
+
+class ReviewStands(Conflict):
+    code = "review_stands"
+
+
+class ReviewClosed(Conflict):
+    code = "review_closed"
+
+
+class ReviewNotFound(NotFound):
+    code = "review_not_found"
+
+
+class NotAReviewer(Forbidden):
+    code = "not_a_reviewer"

@@ -6,8 +6,11 @@ from typing import Any
 
 from django.db import models
 
+from apps.blueprints.review_models import Pin, Review, ReviewAnswer, ReviewComment
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.ids import uuid7
+
+__all__ = ["Blueprint", "GalleryItem", "Pin", "Review", "ReviewAnswer", "ReviewComment", "Version"]
 
 
 class Blueprint(models.Model):
@@ -18,7 +21,7 @@ class Blueprint(models.Model):
     workflow_class = models.CharField(max_length=64, blank=True)
     summary = models.TextField(blank=True)
     origin = models.JSONField(null=True)
-    """{gallery, hash} when installed from the gallery."""
+    """{gallery, hash} when installed from the gallery; {fork_of, version, hash} when forked."""
     created_at = models.DateTimeField(default=now)
     created_by = models.ForeignKey("workspaces.User", null=True, on_delete=models.SET_NULL, related_name="+")
     archived_at = models.DateTimeField(null=True, blank=True)
@@ -42,6 +45,8 @@ class Version(models.Model):
     source = models.TextField()
     """The text as written, comments and layout included."""
     notes = models.TextField(blank=True)
+    is_trial = models.BooleanField(default=False, db_default=False)
+    """Derived from a draft to test it: run, never shown as the blueprint's text, never published."""
     created_at = models.DateTimeField(default=now)
     created_by = models.ForeignKey("workspaces.User", null=True, on_delete=models.SET_NULL, related_name="+")
 

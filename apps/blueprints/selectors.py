@@ -44,8 +44,10 @@ def blueprint_for(principal: Principal, name: str) -> Blueprint:
 
 
 def versions_for(principal: Principal, name: str) -> QuerySet[Version]:
-    """All versions of a blueprint, the newest first; unpublished ones have no number."""
-    return Version.objects.filter(blueprint=blueprint_for(principal, name)).order_by("-created_at", "-id")
+    """All versions of a blueprint, the newest first; unpublished ones have no number. Not those of tests."""
+    return Version.objects.filter(blueprint=blueprint_for(principal, name), is_trial=False).order_by(
+        "-created_at", "-id"
+    )
 
 
 def version_for(principal: Principal, name: str, number: int | None = None) -> Version:

@@ -118,7 +118,7 @@ def publish(principal: Principal, name: str, text: str | None = None, notes: str
     principal.require(Permission.EDIT)
     if text is None:
         blueprint = blueprint_for(principal, name)
-        newest = blueprint.versions.order_by("-created_at", "-id").first()
+        newest = blueprint.versions.filter(is_trial=False).order_by("-created_at", "-id").first()
         if newest is None:
             raise VersionNotFound(
                 f'Blueprint "{name}" has nothing to publish.',
@@ -139,7 +139,7 @@ def export(principal: Principal, name: str, number: int | None = None) -> str:
     """The text of a version as its author wrote it; the latest published one, or else the newest there is."""
     blueprint = blueprint_for(principal, name)
     if number is None and not blueprint.versions.filter(number__isnull=False).exists():
-        newest = blueprint.versions.order_by("-created_at", "-id").first()
+        newest = blueprint.versions.filter(is_trial=False).order_by("-created_at", "-id").first()
         if newest is not None:
             return newest.source
     return version_for(principal, name, number).source
@@ -198,6 +198,16 @@ def restore(principal: Principal, name: str) -> Blueprint:
         blueprint.save(update_fields=["archived_at"])
         audit(principal, "blueprint.restored", name)
     return blueprint
+
+
+def checked(text: str) -> Document:
+    """A text that could be stored. Raises BlueprintInvalid with every problem."""
+    return _checked(text, publishing=False)
+
+
+def store_copy(principal: Principal, text: str, document: Document, origin: dict[str, Any]) -> Version:
+    """Keep a text as the first, unpublished version of a new blueprint that remembers where it came from."""
+    return _store(principal, text, document, publish=False, origin=origin)
 
 
 def _validated(text: str, *, publishing: bool) -> Validation:
@@ -265,7 +275,7 @@ def _locked(principal: Principal, document: Document, origin: dict[str, Any] | N
             f'The blueprint "{name}" is archived; the name stays taken.',
             next="Restore it, or choose another metadata.name.",
         )
-    if not blueprint.versions.exists():
+    if not blueprint.versions.filter(is_trial=False).exists():
         _describe(blueprint, document)
     return blueprint
 

@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Record:
-    """Real runs of one blueprint; simulated ones do not count."""
+    """Real runs of one blueprint; simulated ones and tests of a draft do not count."""
 
     total: int = 0
     ended: int = 0
@@ -62,7 +62,7 @@ class Card:
 def records(principal: Principal) -> dict[str, Record]:
     """The record of every blueprint of the workspace, by name, in one query."""
     counted: dict[str, dict[str, int]] = {}
-    real = runs.runs_for(principal).filter(simulate=False).order_by()
+    real = runs.runs_for(principal).filter(simulate=False, version__is_trial=False).order_by()
     rows = real.values("blueprint_name", "status").annotate(n=Count("id"))
     for row in rows:
         counted.setdefault(row["blueprint_name"], {})[row["status"]] = row["n"]

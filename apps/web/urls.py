@@ -10,11 +10,14 @@ from apps.web.views import (
     home,
     inbox,
     recovery,
+    reviews,
     runs,
     schedules,
     settings,
     sign_in,
     signals,
+    trials,
+    versions,
 )
 from apps.web.views.editor import fields as editor_fields
 from apps.web.views.editor import pages as editor
@@ -55,6 +58,20 @@ urlpatterns = [
     path("blueprints/<str:name>/edit/source", editor_source.source, name="blueprints-edit-source"),
     path("blueprints/<str:name>/edit/names", editor_fields.names, name="blueprints-edit-names"),
     path("blueprints/<str:name>/run", blueprints.run, name="blueprints-run"),
+    path("blueprints/<str:name>/versions", versions.index, name="blueprints-versions"),
+    path("blueprints/<str:name>/versions/<int:number>/restore", versions.restore, name="blueprints-restore"),
+    path("blueprints/<str:name>/compare", versions.compare_page, name="blueprints-compare"),
+    path("blueprints/<str:name>/publish", versions.publish, name="blueprints-publish"),
+    path("blueprints/<str:name>/test", trials.test, name="blueprints-test"),
+    path("blueprints/<str:name>/test/result", trials.result, name="blueprints-test-result"),
+    path("blueprints/<str:name>/test/overlay", trials.overlay, name="blueprints-test-overlay"),
+    path("blueprints/<str:name>/pins", trials.pin, name="blueprints-pins"),
+    path("blueprints/<str:name>/fork", versions.fork, name="blueprints-fork"),
+    path("blueprints/<str:name>/reviews", reviews.ask, name="blueprints-reviews"),
+    path("blueprints/<str:name>/reviews/<uuid:review_id>", reviews.item, name="blueprints-review"),
+    path(
+        "blueprints/<str:name>/reviews/<uuid:review_id>/<str:verb>", reviews.act, name="blueprints-review-act"
+    ),
     path("gallery", gallery.index, name="gallery"),
     path("gallery/<str:name>", gallery.item, name="gallery-item"),
     path("gallery/<str:name>/run", gallery.run, name="gallery-run"),

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from apps.blueprints import selectors as blueprints
 from apps.blueprints import services as blueprint_services
 from apps.blueprints.models import Version
+from apps.blueprints.reviews import reviews_waiting_for
 from apps.runs import services as runs
 from apps.web import pictures
 from apps.web.cards import Record, card_of, contract_of, outline_of, records
@@ -28,7 +29,12 @@ def index(request: HttpRequest) -> HttpResponse:
     so_far = records(principal)
     found = blueprints.blueprints_for(principal)
     rows = [{"blueprint": one, "record": so_far.get(one.name, Record())} for one in found]
-    return page(request, "blueprints/list.html", {"rows": rows, "may_edit": principal.may(Permission.EDIT)})
+    waiting = reviews_waiting_for(principal)
+    return page(
+        request,
+        "blueprints/list.html",
+        {"rows": rows, "reviews_waiting": waiting, "may_edit": principal.may(Permission.EDIT)},
+    )
 
 
 @require_safe

@@ -1,0 +1,154 @@
+"""Two states of a blueprint beside each other: versions by number, the draft, what the gallery offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from apps.blueprints.core.diff import Difference, diff, union
+from apps.blueprints.core.document import Document, Metadata
+from apps.blueprints.core.problems import Problem
+from apps.blueprints.drafts import draft_for
+from apps.blueprints.models import Version
+from apps.blueprints.ports import builtin_tools
+from apps.blueprints.selectors import blueprint_for, document_of, gallery_item, tools_of, version_for
+from apps.workspaces.access import Principal
+from mirrorneuron.base.errors import InvalidInput
+
+DRAFT, GALLERY, NOTHING = "draft", "gallery", "nothing"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One state of a blueprint."""
+
+    reference: str
+    """`3`, `draft`, `gallery`, or `nothing` before the first version."""
+    label: str
+    """"Version 3", "The draft"."""
+    document: Document
+    source: str
+    version: Version | None = None
+    draft_version: int | None = None
+    """Of the draft, when this is the draft."""
+    problems: tuple[Problem, ...] = ()
+    """What is wrong with a draft as it stands, as publishing sees it."""
+    readable: bool = True
+    """False: the draft is not whole, and only what could be read of it is compared."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "reference": self.reference,
+            "label": self.label,
+            "version": self.version.number if self.version else None,
+            "draft_version": self.draft_version,
+            "readable": self.readable,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    name: str
+    before: Side
+    after: Side
+    difference: Difference
+
+    @property
+    def union(self) -> Document:
+        """Both graphs as one, for a picture with `difference.marks()`."""
+        return union(self.before.document, self.after.document)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "blueprint": self.name,
+            "from": self.before.as_json(),
+            "to": self.after.as_json(),
+            **self.difference.as_json(),
+        }
+
+
+def compare(principal: Principal, name: str, before: str = "", after: str = "") -> Comparison:
+    """What differs between two states.
+
+    before, after: a version's number, `draft` or `gallery`. Without `after` the draft; without `before` the
+    newest version that is not `after` itself, or nothing at all when there is none.
+    Raises BlueprintNotFound, VersionNotFound, InvalidInput for a reference that is none of these.
+    """
+    blueprint_for(principal, name)
+    newer = side(principal, name, after or DRAFT)
+    older = side(principal, name, before) if before else _before(principal, name, newer)
+    return comparison(name, older, newer)
+
+
+def comparison(name: str, before: Side, after: Side) -> Comparison:
+    return Comparison(name, before, after, diff(before.document, after.document, builtin_tools()))
+
+
+def side(principal: Principal, name: str, reference: str) -> Side:
+    """One state by its reference. Raises as `compare` does."""
+    if reference == DRAFT:
+        return _draft(principal, name)
+    if reference == GALLERY:
+        item = gallery_item(name)
+        return Side(GALLERY, "The gallery's blueprint", document_of(item), item.source)
+    if reference == NOTHING:
+        return nothing(name)
+    if not (reference.isdecimal() and len(reference) <= 9):
+        raise InvalidInput(
+            f'"{reference[:60]}" is no state of a blueprint.',
+            fields={"from": 'A version\'s number, "draft" or "gallery".'},
+            next="Write a version's number, or draft.",
+        )
+    return of_version(version_for(principal, name, int(reference)))
+
+
+def of_version(version: Version) -> Side:
+    label = f"Version {version.number}" if version.number else "An unpublished version"
+    return Side(str(version.number or version.pk), label, document_of(version), version.source, version)
+
+
+def nothing(name: str) -> Side:
+    """The empty blueprint everything is new to."""
+    return Side(NOTHING, "Nothing", Document(metadata=Metadata(name=name)), "")
+
+
+def newest(principal: Principal, name: str) -> Version | None:
+    """The newest published version, if there is one."""
+    found = blueprint_for(principal, name).versions.filter(number__isnull=False)
+    return found.select_related("blueprint").order_by("-number").first()
+
+
+def of_text(
+    name: str, text: str, *, label: str, reference: str = DRAFT, draft_version: int | None = None
+) -> Side:
+    """A text as it stands, however wrong; what cannot be read of it is not compared."""
+    from apps.blueprints.services import check_source
+
+    checked = check_source(text, publishing=True)
+    document = checked.document or checked.remainder
+    return Side(
+        reference,
+        label,
+        document or Document(metadata=Metadata(name=name)),
+        text,
+        draft_version=draft_version,
+        problems=tuple(checked.problems),
+        readable=checked.document is not None,
+    )
+
+
+def _draft(principal: Principal, name: str) -> Side:
+    found = draft_for(principal, name)
+    return of_text(name, found.source, label="The draft", draft_version=found.version)
+
+
+def _before(principal: Principal, name: str, newer: Side) -> Side:
+    versions = blueprint_for(principal, name).versions.filter(number__isnull=False)
+    if newer.version is not None:
+        versions = versions.filter(number__lt=newer.version.number)
+    found = versions.select_related("blueprint").order_by("-number").first()
+    return of_version(found) if found is not None else nothing(name)
+
+
+def picture_tools(document: Document) -> dict[str, Any]:
+    return dict(tools_of(document))

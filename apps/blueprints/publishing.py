@@ -1,0 +1,121 @@
+"""From a draft to a version: publish what was looked at; fork.
+
+Publishing freezes the draft at the version a person has seen. Whoever changed it meanwhile changed something
+nobody agreed to, so it is refused, and the page shows what happened since.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.db import transaction
+
+from apps.blueprints import drafts, services
+from apps.blueprints.core.reviewing import warning_before_publishing
+from apps.blueprints.errors import BlueprintNotFound, DraftMoved, NameTaken, ReviewStands
+from apps.blueprints.models import Blueprint, GalleryItem, Version
+from apps.blueprints.reviews import close_published, current_review, has_changed
+from apps.blueprints.selectors import blueprint_for, gallery_item, version_for
+from apps.workspaces.access import Principal
+from apps.workspaces.core.roles import Permission
+from apps.workspaces.services import audit
+
+_NAME_LINE = re.compile(r"^(?P<before>[^\n:]*\bname['\"]?\s*:\s*)(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s#,}]+)")
+
+
+@transaction.atomic
+def publish_draft(
+    principal: Principal, name: str, *, draft_version: int, notes: str = "", anyway: bool = False
+) -> Version:
+    """Publish the draft as it stood at this version of it; identical content gives the version that has it.
+
+    anyway: although a review is open, refused, or older than the draft; the audit says so.
+    Raises BlueprintInvalid with every problem, DraftMoved when somebody changed it since, ReviewStands.
+    """
+    principal.require(Permission.EDIT)
+    draft = drafts.locked(principal, name)
+    if draft.version != draft_version:
+        raise DraftMoved(name, seen=draft_version, found=draft.version)
+    review = current_review(principal, name)
+    warning = (
+        warning_before_publishing(review.state, changed_since=has_changed(review, draft.source))
+        if review is not None
+        else ""
+    )
+    if warning and not anyway:
+        raise ReviewStands(
+            warning,
+            next="Settle the review, or publish anyway: that is recorded.",
+            review=str(review.id),  # type: ignore[union-attr]
+        )
+    version = services.publish(principal, name, draft.source, notes)
+    if review is not None:
+        close_published(review)
+        if warning:
+            audit(
+                principal,
+                "blueprint.published_without_review",
+                f"{name}@{version.number}",
+                {"review": str(review.id), "why": warning},
+            )
+    return version
+
+
+@transaction.atomic
+def fork(principal: Principal, name: str, *, number: int | None = None, to: str = "") -> Blueprint:
+    """Copy a version of a blueprint, or a gallery blueprint, under a new name; it remembers where from.
+
+    to: the new name; one is made from the old one when it is empty.
+    Raises BlueprintNotFound, VersionNotFound, NameTaken.
+    """
+    principal.require(Permission.EDIT)
+    source, origin = _original(principal, name, number)
+    taken = {
+        *Blueprint.objects.filter(workspace=principal.workspace).values_list("name", flat=True),
+        *GalleryItem.objects.values_list("name", flat=True),
+    }
+    if to in taken:
+        raise NameTaken(f'The name "{to}" is taken.', next="Choose another name for the copy.")
+    text = renamed(source, to or _free_name(name, taken))
+    document = services.checked(text)
+    version = services.store_copy(principal, text, document, origin)
+    audit(principal, "blueprint.forked", version.blueprint.name, origin)
+    return version.blueprint
+
+
+def renamed(source: str, name: str) -> str:
+    """The text with another `metadata.name`; everything else stays as it was written wherever it can."""
+    from apps.blueprints.core.parse import parse
+
+    parsed = parse(source)
+    line = parsed.lines.get(("metadata", "name"))
+    if line is not None and not parsed.is_json:
+        lines = source.split("\n")
+        lines[line - 1], changed = _NAME_LINE.subn(lambda m: f"{m['before']}{name}", lines[line - 1], count=1)
+        text = "\n".join(lines)
+        again = parse(text)
+        if changed and again.readable and _with_name(parsed.data, name) == again.data:
+            return text
+    parsed.tree["metadata"]["name"] = name
+    return parsed.dump()
+
+
+def _with_name(data: Any, name: str) -> Any:
+    return {**data, "metadata": {**data["metadata"], "name": name}}
+
+
+def _original(principal: Principal, name: str, number: int | None) -> tuple[str, dict[str, Any]]:
+    try:
+        blueprint_for(principal, name)
+    except BlueprintNotFound:
+        item = gallery_item(name)
+        return item.source, {"fork_of": name, "gallery": True, "hash": item.content_hash}
+    version = version_for(principal, name, number)
+    return version.source, {"fork_of": name, "version": version.number, "hash": version.content_hash}
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    stem = re.sub(r"_fork(_\d+)?$", "", name)[:55]
+    tries = (f"{stem}_fork" + (f"_{n}" if n > 1 else "") for n in range(1, len(taken) + 2))
+    return next(one for one in tries if one not in taken)

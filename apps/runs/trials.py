@@ -1,0 +1,323 @@
+"""Testing a draft: a part of it is run as it stands, and what came out is shown on the draft.
+
+A test is a run like any other, of a version nobody can publish (`Version.is_trial`) whose document is derived
+from the draft (`apps.blueprints.core.trial`) and whose source is the draft's own text. So its budget, its
+approvals, its effects and its ledger are those of every run, and its label says what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.dateparse import parse_datetime
+
+from apps.blueprints.core import canonical
+from apps.blueprints.core.boundaries import all_nodes
+from apps.blueprints.core.document import Document
+from apps.blueprints.core.parse import parse
+from apps.blueprints.core.trial import PINNED, Aim, Given, NotTestable, Trial, derive, stale, touches_outside
+from apps.blueprints.core.validate import validate
+from apps.blueprints.drafts import draft_for
+from apps.blueprints.errors import BlueprintInvalid
+from apps.blueprints.models import Blueprint, Version
+from apps.blueprints.pins import given_by, pins_for, set_pins
+from apps.blueprints.ports import builtin_tools
+from apps.blueprints.selectors import blueprint_for
+from apps.runs import selectors, services
+from apps.runs.core.states import StepStatus
+from apps.runs.models import Run
+from apps.workspaces.access import Principal
+from apps.workspaces.core.roles import Permission
+from apps.workspaces.services import audit
+from mirrorneuron.base.errors import InvalidInput
+from mirrorneuron.base.ids import uuid7
+from mirrorneuron.base.safejson import fingerprint
+
+LABEL = "test"
+"""Label of a run that tests a draft: "draft 7, up to review"."""
+
+
+# --- starting ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A test that could be started."""
+
+    trial: Trial
+    source: str
+    draft_version: int
+    label: str
+    outside: tuple[str, ...]
+    """Steps that may not meet given data for real; with any of them a test with data is only simulated."""
+
+    @property
+    def inputs_schema(self) -> dict[str, Any]:
+        """What somebody has to fill in; empty when it needs nothing."""
+        schema = dict(self.trial.document.contract.inputs)
+        fields = {k: v for k, v in schema.get("properties", {}).items() if k != PINNED}
+        required = [name for name in schema.get("required", []) if name != PINNED]
+        return {**schema, "properties": fields, "required": required} if fields else {}
+
+    @property
+    def only_simulated(self) -> bool:
+        return bool(self.trial.data and self.outside)
+
+
+def plan_trial(principal: Principal, name: str, aim: Aim, *, data_from: Any = None) -> Plan:
+    """Work out a test of the draft as it is. Stores nothing.
+
+    data_from: a run whose outputs stand in for steps that have no pin, where the test asks for data.
+    Raises InvalidInput for what cannot be tested, in words; BlueprintInvalid for errors in the part to run.
+    """
+    principal.require(Permission.EDIT)
+    draft = draft_for(principal, name)
+    document = _document(draft.source)
+    given = _given(principal, name, aim, data_from)
+    try:
+        trial = derive(document, aim, given)
+    except NotTestable as refused:
+        fields = dict.fromkeys(refused.missing, "No pinned or captured data.") or {"node": refused.message}
+        raise InvalidInput(
+            refused.message,
+            code=refused.code,
+            fields=fields,
+            next="Pin data for it, load a past run's data, or run up to here instead."
+            if refused.missing
+            else "Choose another step.",
+        ) from refused
+    outside = tuple(touches_outside(trial, builtin_tools()))
+    return Plan(trial, draft.source, draft.version, f"draft {draft.version}, {aim.words}", outside)
+
+
+def start_trial(
+    principal: Principal,
+    name: str,
+    aim: Aim,
+    inputs: dict[str, Any],
+    *,
+    simulate: bool = True,
+    data_from: Any = None,
+    idempotency_key: str | None = None,
+) -> Run:
+    """Test the draft, or a part of it; the run is labelled as the test it is.
+
+    simulate: nothing leaves the machine. For real a test needs the right to operate besides the right to
+    edit, and given data may not reach a step that acts outside, since data has lost the mark of its origin.
+    Raises as `plan_trial` and `start_run` do, and Forbidden.
+    """
+    plan = plan_trial(principal, name, aim, data_from=data_from)
+    if not simulate:
+        principal.require(Permission.OPERATE)
+        if plan.only_simulated:
+            raise InvalidInput(
+                f"This test has pinned data, which nobody has vouched for, and {', '.join(plan.outside)} "
+                "would act on it outside.",
+                code="data_meets_effect",
+                fields={"simulate": "Must be true with pinned data."},
+                next="Simulate it, or remove the pins.",
+            )
+    given = {key: value for key, value in inputs.items() if key != PINNED}
+    if plan.trial.data:
+        given[PINNED] = plan.trial.data
+    version = _stored(principal, blueprint_for(principal, name), plan)
+    tester = replace(principal, permissions=principal.permissions | {Permission.OPERATE})
+    with transaction.atomic():
+        run = services.start_run(
+            tester,
+            version,
+            given,
+            idempotency_key=idempotency_key,
+            labels={LABEL: plan.label},
+            simulate=simulate,
+        )
+        audit(principal, "draft.tested", name, {"run": str(run.id), "what": plan.label, "simulate": simulate})
+    return run
+
+
+def _given(principal: Principal, name: str, aim: Aim, data_from: Any) -> dict[str, Given]:
+    captured: dict[str, Given] = {}
+    if data_from and aim.kind in ("only", "item"):
+        captured = captured_of(principal, name, data_from)
+    return {**captured, **given_by(pins_for(principal, name))}
+
+
+def _document(source: str) -> Document:
+    """What of the draft can be read; a mistake elsewhere does not keep a part from being tested."""
+    checked = validate(parse(source), builtin_tools())
+    document = checked.document or checked.remainder
+    if document is None:
+        raise BlueprintInvalid(checked.problems)
+    return document
+
+
+def _stored(principal: Principal, blueprint: Blueprint, plan: Plan) -> Version:
+    """The version a test runs: checked, kept once for the same text and the same part of it."""
+    document = plan.trial.document
+    checked = validate(canonical.stored(document), builtin_tools())
+    if not checked.valid:
+        raise BlueprintInvalid(checked.problems)
+    name = fingerprint(["trial", canonical.content_hash(document), plan.source])
+    made, _ = Version.objects.get_or_create(
+        blueprint=blueprint,
+        content_hash=name,
+        defaults={
+            "document": canonical.stored(document),
+            "source": plan.source,
+            "notes": plan.label,
+            "is_trial": True,
+            "created_by": principal.user,
+        },
+    )
+    return made
+
+
+# --- what came out ----------------------------------------------------------------------------------------
+
+
+def trials_of(principal: Principal, name: str) -> QuerySet[Run]:
+    """Tests of a blueprint's draft, the newest first."""
+    return selectors.runs_for(principal, blueprint=blueprint_for(principal, name).name).filter(
+        version__is_trial=True
+    )
+
+
+def captured_of(principal: Principal, name: str, run_id: Any) -> dict[str, Given]:
+    """What the steps of a past run of this blueprint made, by path in the graph.
+
+    Of several passes or rounds the latest that succeeded counts; what was replaced by data is left out.
+    """
+    run = selectors.run_for(principal, run_id)
+    if run.blueprint_name != name:
+        raise InvalidInput(
+            f"Run {run.id} is one of {run.blueprint_name}, not of {name}.",
+            fields={"run": f"A run of {name}."},
+            next="Choose a run of this blueprint.",
+        )
+    found: dict[str, Given] = {}
+    for step in selectors.steps_of(run):
+        path = node_path(step["path"])
+        if path and step["status"] == StepStatus.SUCCEEDED and step["kind"] != "approval":
+            found[path] = Given(step["output"], step["port"] or "")
+    for path in (run.inputs or {}).get(PINNED, {}) if _is_trial(run) else ():
+        found.pop(path, None)
+    return found
+
+
+def pin_from_run(
+    principal: Principal, name: str, run_id: Any, nodes: Iterable[str] | None = None
+) -> list[str]:
+    """Load a past run's data into the draft's pins: of these steps, or of all the draft still has.
+
+    Returns the paths that were pinned.
+    """
+    principal.require(Permission.EDIT)
+    document = _document(draft_for(principal, name).source)
+    captured = captured_of(principal, name, run_id)
+    there = {path: node for path, node in all_nodes(document.graph) if node.kind != "approval"}
+    wanted = list(nodes) if nodes is not None else [path for path in captured if path in there]
+    lacking = [path for path in wanted if path not in captured]
+    if lacking:
+        raise InvalidInput(
+            f"That run has no result of {', '.join(lacking)}.",
+            fields=dict.fromkeys(lacking, "Did not succeed in that run."),
+            next="Choose another run, or write the data yourself.",
+        )
+    return set_pins(principal, name, document, {p: captured[p] for p in wanted}, origin=str(run_id))
+
+
+def overlay(principal: Principal, name: str, run_id: Any = None) -> dict[str, Any]:
+    """The latest test, or the one named, as it is to be shown on the draft.
+
+    {run, label, status, simulate, running, nodes: {path: {state, reason, seconds, cost_usd, stale, pinned}}};
+    `run` is null when there is no test. A node that never ran has no state; a pinned one says so.
+    """
+    draft = draft_for(principal, name)
+    run = selectors.run_for(principal, run_id) if run_id is not None else trials_of(principal, name).first()
+    pins = pins_for(principal, name)
+    nodes: dict[str, dict[str, Any]] = {path: {"pinned": True} for path in pins}
+    if run is None or run.blueprint_name != name:
+        return {"run": None, "label": "", "status": "", "simulate": False, "running": False, "nodes": nodes}
+    replaced = set((run.inputs or {}).get(PINNED, {})) if _is_trial(run) else set()
+    for path, told in _results(run).items():
+        if path not in replaced:
+            nodes.setdefault(path, {}).update(told)
+    for path in _stale(run, draft.source, [p for p, told in nodes.items() if "state" in told]):
+        nodes[path]["stale"] = True
+    return {
+        "run": str(run.id),
+        "label": run.labels.get(LABEL, ""),
+        "status": run.status,
+        "simulate": run.simulate,
+        "running": run.ended_at is None,
+        "nodes": nodes,
+    }
+
+
+def node_path(step_path: str) -> str:
+    """The node a step is of, as a path in the graph: `each[3]/score` is of `each/score`.
+
+    Empty for what is no node: a pass through a body, a compensation.
+    """
+    parts = [part.partition("[")[0] for part in step_path.split("/")]
+    return "" if parts[-1] in (".", "undo") else "/".join(parts)
+
+
+def _results(run: Run) -> dict[str, dict[str, Any]]:
+    """State, time and cost by node; of several passes the unhappiest state, and their sums."""
+    found: dict[str, dict[str, Any]] = {}
+    for step in selectors.steps_of(run):
+        path = node_path(step["path"])
+        if not path or step["status"] == "blocked":
+            continue
+        state = str(step["status"]) + (f":{step['reason']}" if step["status"] == "waiting" else "")
+        seconds = _seconds(step)
+        known = found.get(path)
+        if known is None:
+            found[path] = {"state": state, "seconds": seconds, "cost_usd": step["cost_usd"]}
+            continue
+        known["state"] = min(known["state"], state, key=_weight)
+        known["seconds"] = (known["seconds"] or 0) + (seconds or 0)
+        known["cost_usd"] = f"{float(known['cost_usd']) + float(step['cost_usd']):.6f}"
+    return found
+
+
+_ORDER = ("in_doubt", "failed", "waiting", "running", "ready", "cancelled", "succeeded", "skipped")
+
+
+def _weight(state: str) -> int:
+    name = state.partition(":")[0]
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+def _seconds(step: Mapping[str, Any]) -> float | None:
+    start, end = _moment(step["started_at"]), _moment(step["ended_at"])
+    return round((end - start).total_seconds(), 3) if start and end else None
+
+
+def _moment(text: Any) -> datetime | None:
+    return parse_datetime(text) if isinstance(text, str) else text
+
+
+def _stale(run: Run, source: str, paths: list[str]) -> set[str]:
+    """Steps whose result says nothing about the draft as it is now."""
+    if run.version.source == source:
+        return set()
+    try:
+        return stale(_document(source), _document(run.version.source), paths)
+    except BlueprintInvalid:
+        return set(paths)
+
+
+def _is_trial(run: Run) -> bool:
+    return bool(run.version.is_trial)
+
+
+def fresh_key() -> str:
+    """An idempotency key for one form: pressed twice, it starts one test."""
+    return f"test:{uuid7()}"

@@ -1,0 +1,114 @@
+"""A difference of two blueprints as a page shows it: sections of things, each with its fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils.safestring import SafeString, mark_safe
+
+from apps.approvals.core.diff import Part, as_text, line_diff, text_diff
+from apps.blueprints.comparing import Comparison
+from apps.blueprints.core.diff import SECTIONS, Change, FieldChange
+from apps.blueprints.core.svg import render_svg
+from apps.blueprints.selectors import tools_of
+from apps.web.core.words import humanise
+
+SECTION_WORDS: dict[str, str] = {
+    "steps": "Steps",
+    "ways": "Ways between steps",
+    "contract": "Contract",
+    "agents": "Agents",
+    "models": "Models",
+    "tools": "Tools it declares",
+    "connections": "Connections",
+    "outputs": "Outputs",
+    "card": "Card",
+    "metadata": "Name and description",
+}
+KIND_WORDS = {"added": "New", "removed": "Gone", "changed": "Changed"}
+LONGEST = 4000
+"""Characters of a value on the page; the API has the whole of it."""
+
+
+@dataclass(frozen=True)
+class Field:
+    name: str
+    kind: str
+    before: str
+    after: str
+    parts: tuple[Part, ...] = ()
+    """A long text with its changes marked, instead of both values."""
+    lines: tuple[Part, ...] = ()
+    """The same line by line, for texts of several lines."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    section: str
+    kind: str
+    word: str
+    subject: str
+    title: str
+    named: str
+    """Its path or name beside the title, where they differ."""
+    fields: list[Field] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Section:
+    name: str
+    title: str
+    things: list[Thing]
+
+
+def sections_of(comparison: Comparison) -> list[Section]:
+    found = comparison.difference
+    return [
+        Section(name, SECTION_WORDS[name], [_thing(change) for change in found.of(name)])
+        for name in SECTIONS
+        if found.of(name)
+    ]
+
+
+def counted(comparison: Comparison) -> str:
+    """ "2 new, 1 gone, 3 changed": what happened to steps and ways and all the rest, in one breath."""
+    kinds = [change.kind for change in comparison.difference.changes]
+    told = [f"{kinds.count(kind)} {KIND_WORDS[kind].lower()}" for kind in KIND_WORDS if kind in kinds]
+    return ", ".join(told) or "no change"
+
+
+def picture_of(comparison: Comparison) -> SafeString | str:
+    """Both graphs in one drawing with marks; empty when neither has a step."""
+    both = comparison.union
+    if not both.graph.nodes:
+        return ""
+    marks: Any = comparison.difference.marks()
+    return mark_safe(render_svg(both, tools=tools_of(both), marks=marks))  # noqa: S308 - it escapes what it draws
+
+
+def _thing(change: Change) -> Thing:
+    titled = humanise(change.title) if change.section in ("agents", "tools") else change.title
+    named = change.subject if change.section == "steps" and change.subject != change.title else ""
+    fields = [_field(one) for one in change.fields] if change.kind == "changed" else _said(change)
+    return Thing(change.section, change.kind, KIND_WORDS[change.kind], change.subject, titled, named, fields)
+
+
+def _said(change: Change) -> list[Field]:
+    """Of what is new or gone everything it says: its values stand in one column."""
+    return [_field(one) for one in change.fields]
+
+
+def _field(one: FieldChange) -> Field:
+    before = "" if one.kind == "added" else _shown(one.before)
+    after = "" if one.kind == "removed" else _shown(one.after)
+    if not one.is_text:
+        return Field(one.path, one.kind, before, after)
+    if "\n" in before + after:
+        return Field(one.path, one.kind, before, after, lines=line_diff(before, after))
+    return Field(one.path, one.kind, before, after, parts=text_diff(before, after))
+
+
+def _shown(value: Any) -> str:
+    text = as_text(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,0 +1,116 @@
+"""Testing a draft through its page: choose, start, see, pin."""
+
+from __future__ import annotations
+
+from html import unescape
+from typing import Any
+
+import pytest
+
+from apps.blueprints import services
+from apps.blueprints.drafts import draft_for
+from apps.blueprints.models import Pin, Version
+from apps.runs.models import Run
+from apps.workspaces.models import Membership, User, Workspace
+from tests.blueprints.drafting import write
+from tests.runs.engine import DIVIDE, work_all
+from tests.web.conftest import ClientOf
+
+pytestmark = pytest.mark.django_db
+AT = "/blueprints/divide/test"
+
+
+@pytest.fixture
+def divide(alice: User, principal: Any) -> Any:
+    owner = principal(alice)
+    services.import_blueprint(owner, DIVIDE)
+    return owner
+
+
+def read(client: Any, path: str, status: int = 200) -> str:
+    answer = client.get(path)
+    assert answer.status_code == status, answer.content.decode()[:2000]
+    return unescape(answer.content.decode())
+
+
+def test_a_test_is_chosen_started_and_shown_on_the_draft(divide: Any, browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    page = read(client, f"{AT}?kind=upto&node=two")
+    assert "draft 0, up to two" in page and 'name="in.by"' in page
+    client.post(AT, {"kind": "upto", "node": "two", "in.by": "2", "key": "k"})
+    work_all()
+
+    run = Run.objects.get()
+    assert run.labels == {"test": "draft 0, up to two"} and run.simulate and run.status == "succeeded"
+    page = read(client, AT)
+    assert 'data-node-id="two" data-state="succeeded"' in page
+    assert 'data-node-id="three" data-state' not in page
+    assert "Test: draft 0, up to two" in read(client, f"/runs/{run.id}")
+
+
+def test_a_missing_input_is_said_at_its_field(divide: Any, browser: ClientOf, alice: User) -> None:
+    answer = browser(alice).post(AT, {"kind": "whole", "key": "k"})
+    assert answer.status_code == 422 and not Run.objects.exists()
+
+
+def test_a_step_alone_without_data_says_what_it_lacks(divide: Any, browser: ClientOf, alice: User) -> None:
+    page = read(browser(alice), f"{AT}?kind=only&node=three")
+    assert "needs what two made" in page and 'data-testid="trial-form"' not in page
+
+
+def test_pins_are_written_used_and_removed(divide: Any, browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    client.post("/blueprints/divide/pins", {"node": "two", "output": "41"})
+    page = read(client, f"{AT}?kind=only&node=three")
+    assert "This test needs no inputs" in page and 'data-testid="pins"' in page
+    client.post(AT, {"kind": "only", "node": "three", "key": "k"})
+    work_all()
+    assert Run.objects.get().steps.get(path="three").output == 42
+    client.post("/blueprints/divide/pins", {"verb": "remove", "node": "two"})
+    assert not Pin.objects.exists()
+
+
+@pytest.mark.parametrize("given", [{"node": "two", "output": "{"}, {"node": "nobody", "output": "1"}])
+def test_a_pin_that_cannot_be_is_refused_and_kept_in_the_form(
+    given: dict[str, str], divide: Any, browser: ClientOf, alice: User
+) -> None:
+    answer = browser(alice).post("/blueprints/divide/pins", given)
+    assert answer.status_code == 422 and given["output"] in unescape(answer.content.decode())
+    assert not Pin.objects.exists()
+
+
+def test_steps_edited_after_the_test_are_marked(divide: Any, browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    client.post(AT, {"kind": "whole", "in.by": "2", "key": "k"})
+    work_all()
+    source = draft_for(divide, "divide").source
+    write(divide, "divide", source.replace("steps.two.output + 1", "steps.two.output + 2"))
+    page = read(client, AT)
+    assert 'data-node-id="three" data-state="succeeded" data-stale="true"' in page
+    assert 'data-node-id="two" data-state="succeeded" data-stale' not in page
+    told = client.get("/blueprints/divide/test/overlay").json()
+    assert told["nodes"]["three"]["stale"] is True
+
+
+def test_tests_leave_no_trace_among_versions_and_records(divide: Any, browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    client.post(AT, {"kind": "upto", "node": "one", "key": "k"})
+    work_all()
+    assert Version.objects.filter(is_trial=True).count() == 1
+    assert "No runs yet" in read(client, "/blueprints")
+    assert draft_for(divide, "divide").source == DIVIDE
+
+
+def test_an_editor_tests_simulated_only_and_a_stranger_not_at_all(
+    divide: Any, browser: ClientOf, charlie: User, viewer: User, workspace: Workspace
+) -> None:
+    erin = User.objects.create_user("erin@example.com", name="Erin")
+    Membership.objects.create(workspace=workspace, user=erin, roles=["editor"])
+    form = {"kind": "whole", "in.by": "2"}
+    assert browser(erin).post(AT, {**form, "effects": "real", "key": "1"}).status_code == 403
+    assert browser(erin).post(AT, {**form, "key": "2"}).status_code == 302
+    assert browser(viewer).get(AT).status_code == 403
+    stranger = browser(charlie)
+    assert stranger.get(AT).status_code == 404 and stranger.post(AT, form).status_code == 404
+    assert stranger.post("/blueprints/divide/pins", {"node": "two", "output": "1"}).status_code == 404
+    assert Run.objects.count() == 1
