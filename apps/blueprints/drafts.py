@@ -241,6 +241,25 @@ def history_of(draft: Draft, *, before: int | None = None, limit: int = 100) -> 
     return list((rows.filter(seq__lt=before) if before is not None else rows)[:limit])
 
 
+def actor_name(row: DraftOperation) -> str:
+    return (row.actor.name or row.actor.email) if row.actor is not None else row.actor_label
+
+
+def operation_view(row: DraftOperation) -> dict[str, Any]:
+    """A line of the log as clients see it: besides these, the fields of its kind as they were applied."""
+    return {
+        **row.payload,
+        "seq": row.seq,
+        "op_id": str(row.op_id),
+        "kind": row.kind,
+        "actor": {"id": str(row.actor_id) if row.actor_id else None, "name": actor_name(row)},
+        "at": row.at.isoformat(),
+        "undoes": str(row.undoes) if row.undoes else None,
+        "undone": row.undone,
+        "undo_group": row.undo_group,
+    }
+
+
 # --- doing ----------------------------------------------------------------------------------------------
 
 
@@ -544,10 +563,6 @@ def _who(row: DraftOperation | None) -> str:
     if row is None:
         return "Somebody has"
     return f"{actor_name(row)} has"
-
-
-def actor_name(row: DraftOperation) -> str:
-    return (row.actor.name or row.actor.email) if row.actor is not None else row.actor_label
 
 
 # --- larger steps ---------------------------------------------------------------------------------------

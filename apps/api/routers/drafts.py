@@ -20,7 +20,7 @@ from apps.api.shapes import BlueprintProblem, Json, Shape
 from apps.blueprints import drafts
 from apps.blueprints.core.editing.operations import AnyOperation
 from apps.blueprints.errors import DraftConflict
-from apps.blueprints.models import Draft, DraftOperation, DraftState
+from apps.blueprints.models import Draft, DraftState
 from apps.workspaces.core.roles import Permission
 
 router = Router(by_alias=True)
@@ -173,7 +173,7 @@ def get_draft(request: HttpRequest, response: HttpResponse, name: str, private: 
         "document": found.source.data,
         "view": found.view,
         "problems": [p.as_json() for p in found.problems],
-        "history": [operation_view(row) for row in drafts.history_of(draft, limit=RECENT)],
+        "history": [drafts.operation_view(row) for row in drafts.history_of(draft, limit=RECENT)],
         "states": _states(draft),
     }
 
@@ -191,7 +191,11 @@ def history(
     before = int(cursor) if cursor.isdecimal() and len(cursor) <= 9 else None
     rows = drafts.history_of(draft, before=before, limit=limit + 1)
     more = str(rows[limit - 1].seq) if len(rows) > limit else None
-    return {"items": [operation_view(row) for row in rows[:limit]], "next": more, "states": _states(draft)}
+    return {
+        "items": [drafts.operation_view(row) for row in rows[:limit]],
+        "next": more,
+        "states": _states(draft),
+    }
 
 
 # --- changing -----------------------------------------------------------------------------------------------
@@ -302,28 +306,13 @@ def discard(request: HttpRequest, name: str) -> Any:
 # --- answers ------------------------------------------------------------------------------------------------
 
 
-def operation_view(row: DraftOperation) -> dict[str, Any]:
-    """A line of the log as clients see it."""
-    return {
-        **row.payload,
-        "seq": row.seq,
-        "op_id": str(row.op_id),
-        "kind": row.kind,
-        "actor": {"id": str(row.actor_id) if row.actor_id else None, "name": drafts.actor_name(row)},
-        "at": row.at.isoformat(),
-        "undoes": str(row.undoes) if row.undoes else None,
-        "undone": row.undone,
-        "undo_group": row.undo_group,
-    }
-
-
 def _changed(response: HttpResponse, done: drafts.Outcome, since: int | None) -> dict[str, Any]:
     draft = done.draft
     response["ETag"] = f'"{draft.version}"'
     start = since if since is not None else draft.version - len(done.rows)
     return {
         "version": draft.version,
-        "ops": [operation_view(row) for row in done.rows],
+        "ops": [drafts.operation_view(row) for row in done.rows],
         "patch": drafts.patch_since(draft, start),
         "problems": [p.as_json() for p in drafts.seen(draft).problems],
     }
@@ -347,7 +336,7 @@ def _conflict(
         next=error.next,
         headers={"ETag": f'"{draft.version}"'},
         version=draft.version,
-        ops_since=[operation_view(row) for row in since] if told else [],
+        ops_since=[drafts.operation_view(row) for row in since] if told else [],
         patch=drafts.patch_since(draft, version) if version is not None and told else None,
         conflict=error.conflicts[0] if error.conflicts else None,
         conflicts=error.conflicts,
