@@ -62,7 +62,7 @@ function makeTranslator(readonly) {
     for (const group of Object.values(view.groups)) {
       nodes.push(
         keep(`group:${group.id}`, [group], () => ({
-          id: `group:${group.id}`, type: "group-box", position: { x: group.x, y: group.y }, width: group.w, height: group.h, data: { group }, zIndex: group.collapsed ? 2 : -2,
+          id: `group:${group.id}`, type: "group-box", position: { x: group.x, y: group.y }, width: group.w, height: group.h, measured: { width: group.w, height: group.h }, data: { group }, zIndex: group.collapsed ? 2 : -2,
           draggable: !readonly && !group.collapsed, selectable: false, connectable: false, focusable: false, deletable: false, dragHandle: ".mn-group-title", handles: [], className: group.collapsed ? "" : "mn-open-group",
         })),
       );
@@ -70,7 +70,7 @@ function makeTranslator(readonly) {
     for (const note of Object.values(view.notes)) {
       nodes.push(
         keep(`note:${note.id}`, [note], () => ({
-          id: `note:${note.id}`, type: "note", position: { x: note.x, y: note.y }, width: note.w, height: note.h, data: { note }, zIndex: -1,
+          id: `note:${note.id}`, type: "note", position: { x: note.x, y: note.y }, width: note.w, height: note.h, measured: { width: note.w, height: note.h }, data: { note }, zIndex: -1,
           draggable: !readonly, selectable: false, connectable: false, focusable: false, deletable: false, handles: [],
         })),
       );
@@ -88,7 +88,7 @@ function makeTranslator(readonly) {
           return {
             id: node.path, type: "step", data: { node, ports, isCurrent, isSelected }, selected: isSelected,
             position: { x: node.x - (parent?.x ?? 0), y: node.y - (parent?.y ?? 0) }, ...(parent ? { parentId: parent.path } : {}),
-            width: node.w, height: node.h, zIndex: 3 * depthOf(node.path) + (isBox ? 0 : 2),
+            width: node.w, height: node.h, measured: { width: node.w, height: node.h }, zIndex: 3 * depthOf(node.path) + (isBox ? 0 : 2),
             draggable: !readonly && !node.scope, connectable: !readonly, focusable: false, deletable: false,
             handles: [
               { id: "in", type: "target", position: Position.Left, x: 0, y: 0, width: 1, height: node.h },
@@ -169,6 +169,7 @@ const Line = memo(function Line({ id, data }) {
   const { store, actions, readonly } = useShared();
   const from = useKey(store, `edge:${id}`, () => store.shiftOf(data.edge.from));
   const to = useKey(store, `edge:${id}`, () => store.shiftOf(data.edge.to));
+  const isNear = useKey(store, `edge:${id}`, () => store.nearEdge === id);
   const edge = useMemo(() => {
     if (!from && !to) return data.edge;
     const shifted = (node, by) => (by ? { ...node, x: node.x + by[0], y: node.y + by[1] } : node);
@@ -187,7 +188,7 @@ const Line = memo(function Line({ id, data }) {
       <path className="mn-edge" d={path} />
       <path className="mn-arrow" d={`M${x} ${y}l-7 -3.9v7.7z`} />
       {edge.label && edge.label_at && <text className="mn-edge-label" x={edge.label_at[0]} y={edge.label_at[1]}>{edge.label}</text>}
-      {!readonly && (
+      {!readonly && (isNear || data.isSelected) && (
         <g className="mn-insert" transform={`translate(${(middle[0] + after[0]) / 2} ${(middle[1] + after[1]) / 2})`} onClick={(event) => { event.stopPropagation(); actions.add({ split: data.edge }); }} data-testid={`insert-${edge.from}-${edge.to}`}>
           <circle r="9" />
           <path d="M-4 0h8M0-4v8" />
@@ -269,7 +270,7 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
         return seek(path, 12);
       },
       reveal,
-      fit: () => flow.fitView({ padding: 0.12, maxZoom: 1, duration: 0 }),
+      fit: () => flow.fitView({ padding: 0.06, maxZoom: 1, duration: 0 }),
       zoom: (way) => (way > 0 ? flow.zoomIn({ duration: 0 }) : flow.zoomOut({ duration: 0 })),
       centre() {
         const box = frame.current.getBoundingClientRect();
@@ -372,7 +373,7 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
   const held = isHeld ? -1 : 0;
   return (
     <div
-      ref={frame} className={["mn-canvas-frame", tooFar && "mn-far", connecting && "mn-connecting", `mn-mode-${mode}`].filter(Boolean).join(" ")}
+      ref={frame} className={["mn-canvas-frame", tooFar && "mn-far", isMany && "mn-many", connecting && "mn-connecting", `mn-mode-${mode}`].filter(Boolean).join(" ")}
       role="application" aria-roledescription="graph" aria-label={label} aria-describedby={describedBy} tabIndex={held}
       onKeyDown={(event) => actions.key(event)}
       onPaste={(event) => actions.pasted(event)}
@@ -385,6 +386,7 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
         onNodeClick={(_event, node) => node.type === "step" && actions.clicked(node.id)}
         onNodeDoubleClick={(_event, node) => node.type === "step" && actions.open(node.id)}
         onEdgeClick={(_event, edge) => { store.select(onlyEdge(store.selection, edge.id)); frame.current?.focus({ preventScroll: true }); }}
+        onEdgeMouseEnter={(_event, edge) => store.setNearEdge(edge.id)} onEdgeMouseLeave={() => store.setNearEdge("")}
         onEdgeDoubleClick={(_event, edge) => !readonly && actions.add({ split: edge.data.edge })}
         onPaneClick={() => { store.select({ paths: [], current: store.selection.current, edge: "" }); actions.left(); }}
         onConnectStart={onConnectStart} onConnectEnd={onConnectEnd} onReconnect={onReconnect} isValidConnection={isValidConnection}

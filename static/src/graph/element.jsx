@@ -61,6 +61,7 @@ class Graph extends HTMLElement {
   }
 
   async start() {
+    performance.mark("mn-begun");
     const { blueprint, draft, me } = this.dataset;
     this.api = makeApi({ name: blueprint ?? "", isPrivate: this.dataset.private === "true" });
     const view = await this.firstView();
@@ -127,6 +128,7 @@ class Graph extends HTMLElement {
           this.canvas = canvas;
           still.forEach((child) => child.remove());
           this.dataset.mounted = "true";
+          requestAnimationFrame(() => setTimeout(() => performance.measure("mn-drawn", "mn-begun")));
           this.send("mn:mounted", {});
         }}
       />,

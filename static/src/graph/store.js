@@ -13,6 +13,7 @@ export function makeStore(view) {
   const states = new Map();
   let people = new Map();
   let shifts = new Map();
+  let nearEdge = "";
 
   const tell = (key) => listeners.get(key)?.forEach((listener) => listener());
   const show = () => {
@@ -82,6 +83,16 @@ export function makeStore(view) {
       people = new Map();
       for (const person of list) for (const path of person.selected ?? []) if (!people.has(path)) people.set(path, person);
       for (const path of new Set([...before.keys(), ...people.keys()])) tell(`person:${path}`);
+    },
+    get nearEdge() {
+      return nearEdge;
+    },
+    /** The edge the pointer is on: it offers to take a step in. */
+    setNearEdge(id) {
+      const before = nearEdge;
+      nearEdge = id;
+      if (before) tell(`edge:${before}`);
+      if (id) tell(`edge:${id}`);
     },
     shiftOf: (path) => shifts.get(path) ?? null,
     /** How far nodes have been dragged that are still in the hand; empty when they are put down. */

@@ -1,0 +1,104 @@
+"""The canvas stays quick with 300 nodes and 400 edges, on a machine without a graphics card.
+
+Each figure is the best of five, because a machine that is busy with other work is slower but never quicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from mirrorneuron import assets
+from tests import services
+from tests.journeys.canvas_page import CanvasPage, large_view
+from tests.journeys.conftest import Watched
+
+pytestmark = pytest.mark.browser
+TRIES = 5
+RENDER_MS = 700
+BURST_MS = 100
+PAN_MS = 40
+MOVES = 30
+
+_BURST = """
+async (round) => {
+  const graph = document.querySelector("mn-graph");
+  const states = {};
+  for (const path of Object.keys(graph.store.view.nodes)) {
+    states[path] = { state: round % 2 ? "running" : "succeeded", words: `word ${round}` };
+  }
+  const last = Object.keys(states).at(-1);
+  const start = performance.now();
+  graph.setStates(states);
+  const element = document.getElementById(`node-${last}`);
+  while (!element.textContent.includes(`word ${round}`)) await new Promise(requestAnimationFrame);
+  await new Promise(requestAnimationFrame);
+  return performance.now() - start;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def view() -> dict:
+    made = large_view()
+    assert len(made["nodes"]) == 300 and len(made["edges"]) == 400
+    return made
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    if not assets.bundle_files("graph"):
+        if services.required():
+            pytest.fail("The canvas has not been built; run `make install`.")
+        pytest.skip("The canvas has not been built; run `make install`.")
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    yield context.new_page()
+    context.close()
+
+
+def test_a_large_graph_is_drawn_in_time(page: Page, view: dict) -> None:
+    taken = []
+    for _ in range(TRIES):
+        CanvasPage(page, view).open()
+        taken.append(page.evaluate("performance.getEntriesByName('mn-drawn')[0].duration"))
+        page.unroute_all()
+    assert min(taken) <= RENDER_MS, taken
+
+
+def test_a_burst_of_states_is_painted_in_time(page: Page, view: dict) -> None:
+    canvas = CanvasPage(page, view, mode="run").open()
+    show_all(canvas)
+    taken = [page.evaluate(_BURST, round) for round in range(TRIES)]
+    assert min(taken) <= BURST_MS, taken
+
+
+def test_a_move_of_the_picture_costs_little(page: Page, view: dict) -> None:
+    watched = Watched(page)
+    canvas = CanvasPage(page, view).open()
+    show_all(canvas)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def busy_ms() -> float:
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return next(m["value"] for m in metrics if m["name"] == "TaskDuration") * 1000
+
+    taken = []
+    for _ in range(TRIES):
+        page.mouse.move(700, 880)
+        page.mouse.down()
+        before = busy_ms()
+        for step in range(MOVES):
+            page.mouse.move(700 + 4 * step, 880 - 2 * step)
+        taken.append((busy_ms() - before) / MOVES)
+        page.mouse.up()
+    assert min(taken) <= PAN_MS, taken
+    watched.assert_quiet()
+
+
+def show_all(canvas: CanvasPage) -> None:
+    """Every node is in sight and so in the page: the most there can be to do."""
+    canvas.page.get_by_role("button", name="Fit").click()
+    expect(canvas.page.locator(".mn-step")).to_have_count(300)
