@@ -79,7 +79,7 @@ class Graph extends HTMLElement {
     this.listen();
     this.draw(readonly);
     if (draft && !readonly) {
-      this.socket = openSocket({ draft, hear: (message) => this.heard(message, me), reconnected: () => this.session.refresh() });
+      this.socket = openSocket({ draft, after: () => this.store.server.version, hear: (message) => this.heard(message, me) });
     }
     this.session.report();
     if (this.early) this.setStates(this.early);

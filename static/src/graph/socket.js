@@ -1,9 +1,10 @@
-// The draft's socket: what others do, and who is here. Everything missed while it was gone comes with the next view.
+// The draft's socket: what others do, and who is here (apps/web/draft_socket.py).
 
 const BEAT_MS = 15000;
 const GONE = 4400;
 
-export function openSocket({ draft, hear, reconnected }) {
+/** after(): the version on show; what follows it is told, also after the connection was gone. */
+export function openSocket({ draft, after, hear }) {
   const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/drafts/${draft}`;
   let socket = null;
   let isClosed = false;
@@ -13,9 +14,8 @@ export function openSocket({ draft, hear, reconnected }) {
 
   const send = (message) => socket?.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
   const connect = () => {
-    socket = new WebSocket(address);
+    socket = new WebSocket(`${address}?after=${after()}`);
     socket.addEventListener("open", () => {
-      if (tries) reconnected();
       tries = 0;
       send({ type: "select", nodes: selected });
     });

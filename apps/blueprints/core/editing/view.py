@@ -179,6 +179,8 @@ class _Viewer:
             "container": node.body is not None or kind in ("map", "loop"),
             "collapsed": collapsed,
             "children": len(node.body.nodes) if node.body is not None else 0,
+            # Whether a person has put it there; the others stand where the layout puts them.
+            "placed": path in self.plan.document.layout,
             "ports": {"in": True, "out": ports_of(self.plan, path)},
             "problems": tally.as_json(),
             **self.marks.get(path, {}),
