@@ -9,7 +9,6 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.blueprints import services as blueprint_services
-from apps.blueprints.core.editing.view import view_of
 from apps.web import pictures
 from apps.web.cards import outline_of
 from apps.web.editing import Opened, open_blueprint
