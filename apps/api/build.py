@@ -19,6 +19,7 @@ from apps.api.routers import (
     blueprints,
     connections,
     dead_letters,
+    draft_views,
     drafts,
     effects,
     files,
@@ -120,8 +121,9 @@ def build() -> MirrorNeuronAPI:
     for prefix, resource in (
         ("/blueprints", blueprints),
         ("/blueprints", drafts),
-        ("/blueprints", versions),
+        ("/blueprints", draft_views),
         ("/blueprints", trials),
+        ("/blueprints", versions),
         ("/gallery", gallery),
         ("/runs", runs),
         ("/runs", recovery),

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apps.blueprints.core import text_fit
 from apps.blueprints.core.editing.meaning import Meaning, fits, known_to_fit
 from apps.blueprints.core.editing.sketch import Sketch, all_ports, joined, sketch, text
 from apps.blueprints.core.editing.view import port_words
@@ -104,8 +103,7 @@ class _Rules:
         return Target(target, title, True, reason, edge, rank)
 
     def _title(self, path: str) -> str:
-        node = self.plan.nodes[path]
-        return text_fit.title_of(node.title, node.id)
+        return self.plan.title(path)
 
     def _called(self, path: str) -> str:
         return f"“{self._title(path)}”"

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from apps.blueprints.core import text_fit
 from apps.blueprints.core.document import (
     Agent,
     DeclaredTool,
@@ -83,6 +84,10 @@ class Sketch:
 
     def place_of(self, path: str) -> Path:
         return next((place for place, found in self.places.items() if found == path), ())
+
+    def title(self, path: str) -> str:
+        node = self.nodes[path]
+        return text_fit.title_of(node.title, node.id)
 
     def children(self, scope: str) -> list[str]:
         return [path for path, found in self.scopes.items() if found == scope]

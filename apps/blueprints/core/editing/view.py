@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.blueprints.core import text_fit
 from apps.blueprints.core.boundaries import WORDS, boundary_of, known_tools
 from apps.blueprints.core.editing.sketch import Sketch, SketchedEdge, all_ports, number, sketch, text
 from apps.blueprints.core.kinds import PORTS, Boundary
@@ -171,7 +170,7 @@ class _Viewer:
             "id": text(self.plan.written[path].get("id")),
             "scope": self.plan.scopes[path],
             "kind": kind,
-            "title": text_fit.title_of(node.title, node.id),
+            "title": self.plan.title(path),
             "subtitle": subtitle(self.plan, path),
             "boundary": str(boundary),
             "boundary_words": WORDS[boundary],
