@@ -338,14 +338,17 @@ def _trial(document: Document, aim: Aim, graph: Graph, work: _Work) -> Trial:
     graph = _without_lost_names(graph)
     if not graph.nodes:
         raise NotTestable("nothing_to_run", "Nothing is left to run.")
-    is_whole = aim.kind == "whole" and set(there) == {path for path, _ in all_nodes(document.graph)}
+    is_whole = aim.kind == "whole" and _named_in(document.outputs) <= {node.id for node in graph.nodes}
     contract = document.contract
     ids = {node.id for node in graph.nodes}
     changes: dict[str, Any] = {
         "human_checkpoints": [point for point in contract.human_checkpoints if point.step in ids]
     }
     if not is_whole:
-        changes |= {"outputs": {}, "success_criteria": SuccessCriteria()}
+        changes["outputs"] = {}
+    judged = contract.success_criteria.model_dump(mode="json")
+    if not is_whole or not _named_in(judged) <= {node.id for node in graph.nodes}:
+        changes["success_criteria"] = SuccessCriteria()
     parts: dict[str, Any] = {
         "metadata": _titled(document, aim),
         "graph": graph,
@@ -353,7 +356,9 @@ def _trial(document: Document, aim: Aim, graph: Graph, work: _Work) -> Trial:
         "outputs": document.outputs if is_whole else {},
     }
     inputs: dict[str, Any] = (
-        dict(contract.inputs) if is_whole or _uses_inputs(document, graph) else {"type": "object"}
+        dict(contract.inputs)
+        if (is_whole and not used) or _uses_inputs(document, graph)
+        else {"type": "object"}
     )
     if used:
         inputs["properties"] = {
@@ -388,15 +393,17 @@ def _without_lost_names(graph: Graph) -> Graph:
     return graph.model_copy(update={"nodes": nodes})
 
 
+def _named_in(values: Any) -> set[str]:
+    """Ids of steps that any text below a value names."""
+    text = json.dumps(values, ensure_ascii=False).replace('\\"', '"')
+    return {found[0] or found[1] for found in _STEP.findall(text)}
+
+
 def _names(document: Document, node: Node) -> set[str]:
     """Ids of steps a node reads, its agent's view included."""
     values = node.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    texts = [json.dumps(values, ensure_ascii=False).replace('\\"', '"')]
     agent = document.agents.get(node.agent)
-    if agent is not None:
-        texts += agent.sees
-    named = {found[0] or found[1] for text in texts for found in _STEP.findall(text)}
-    return named | set(node.show)
+    return _named_in([values, agent.sees if agent is not None else []]) | set(node.show)
 
 
 def _uses_inputs(document: Document, graph: Graph) -> bool:

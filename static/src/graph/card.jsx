@@ -17,16 +17,18 @@ export const Card = memo(function Card({ node, store, isCurrent, isSelected, act
   const state = live?.state ?? node.state ?? "";
   const word = live?.words ?? wordOf(state) ?? "";
   const { errors = 0, warnings = 0, first = "" } = node.problems ?? {};
+  const isStale = live?.stale ?? node.stale;
+  const isPinned = live?.pinned ?? node.pinned;
   const took = live?.seconds ?? node.seconds;
   const cost = live?.cost_usd ?? node.cost_usd;
   const spent = [took != null && seconds(took), cost ? money(cost) : ""].filter(Boolean).join(" · ");
   const says = [
     node.title, node.subtitle, node.boundary_words, node.container && (node.collapsed ? `collapsed, ${node.children ?? 0} steps inside` : "container"), word, spent,
-    node.diff && DIFF[node.diff], node.pinned && "pinned", node.stale && "result is stale", first && `to fix: ${first}`, person && `${person.name} is here`,
+    node.diff && DIFF[node.diff], isPinned && "pinned", isStale && "changed since its test", first && `to fix: ${first}`, person && `${person.name} is here`,
   ];
   const classes = [
     "mn-step", `mn-boundary-${node.boundary}`, state && `mn-state-${state.split(":")[0]}`, node.container && !node.collapsed && "mn-box",
-    isSelected && "mn-is-selected", node.diff && `mn-diff-${node.diff}`, person && `mn-person mn-colour-${person.colour ?? 0}`, node.stale && "mn-stale",
+    isSelected && "mn-is-selected", node.diff && `mn-diff-${node.diff}`, person && `mn-person mn-colour-${person.colour ?? 0}`, isStale && "mn-stale",
   ];
   const mark = markOf(state) || (node.diff ? markOf(node.diff) : "");
   return (
@@ -55,7 +57,8 @@ export const Card = memo(function Card({ node, store, isCurrent, isSelected, act
             {!word && spent && <span className="mn-step-spent">{spent}</span>}
           </span>
         </span>
-        {node.pinned && <span className="mn-step-pin">pinned</span>}
+        {isPinned && <span className="mn-step-pin">pinned</span>}
+        {isStale && <span className="mn-step-pin mn-step-stale">changed since its test</span>}
         {(errors > 0 || warnings > 0) && <span className={errors ? "mn-step-problem" : "mn-step-problem mn-warning"} data-testid="problem-mark">{errors || "!"}</span>}
         {mark && <svg className="mn-step-mark" viewBox="-9 -9 18 18" aria-hidden="true"><circle className="mn-mark-field" r="8.5" /><path className="mn-mark" d={mark} /></svg>}
         {person && <span className="mn-step-person">{person.name}</span>}

@@ -2,6 +2,7 @@
 import { editorInspector, fieldForms, flush, say } from "./editor_inspector.js";
 import { editorPanes } from "./editor_panes.js";
 import { expressionFields } from "./expression_fields.js";
+import { trialOverlay } from "./trial_overlay.js";
 
 const main = document.getElementById("content");
 document.documentElement.classList.add("scripted");
@@ -10,6 +11,8 @@ const panel = document.getElementById("inspector");
 fieldForms(main);
 expressionFields(main);
 if (panel) editorInspector(panel);
+const graph = document.querySelector("mn-graph[data-overlay]");
+if (graph) trialOverlay(graph);
 // The canvas says how its own changes fare.
 document.addEventListener("mn:saving", (event) => say(event.detail.state, event.detail.words));
 // Buttons of the head act on what is saved, so what was typed is saved first.
