@@ -92,9 +92,10 @@ class Edits:
         held = self.source.value(path)
         if isinstance(held, dict):
             left: Any = {k: v for k, v in held.items() if span.index(k) not in wanted}
+            self.expected += [((*path, k), GONE) for k in held if k not in left]
         else:
             left = [v for i, v in enumerate(held) if i not in wanted]
-        self.expected.append((path, left))
+            self.expected.append((path, left))
         if len(wanted) == len(span.children):
             if not path:
                 raise Refusal("A blueprint cannot be empty.")
@@ -166,6 +167,8 @@ class Edits:
             raise Refusal("The document itself cannot be replaced; use the YAML view.")
         parent, part = path[:-1], path[-1]
         held = self.source.value(parent)
+        if isinstance(part, int) and not isinstance(held, list):
+            raise Refusal(f"{path_text(parent)} is not a list, so it has no item {part}.", theirs=held)
         if (isinstance(held, dict) and part in held) or isinstance(held, list):
             if self.source.value(path, GONE) is GONE:
                 raise Refusal(f"{path_text(path)} does not exist.")

@@ -197,7 +197,9 @@ def _pieces(text: str, splices: Sequence[Splice], near: int) -> list[Splice]:
 
 
 def line_start(text: str, place: int) -> int:
-    return text.rfind("\n", 0, place) + 1
+    start = text.rfind("\n", 0, place) + 1
+    # A byte order mark is no column of its own.
+    return 1 if start == 0 and place and text[0] == "\ufeff" else start
 
 
 def line_end(text: str, place: int) -> int:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 MAX_LINE = 100
-_PLAIN = re.compile(r"[A-Za-z_](?:[A-Za-z0-9_ ./%()'-]*[A-Za-z0-9_./%()'-])?")
+_PLAIN = re.compile(r"[A-Za-z_](?:[A-Za-z0-9_ ./%()'-]*[A-Za-z0-9_./%()'-])?|[0-9]+(?:ms|s|m|h|d)")
 _RESERVED = frozenset(["true", "false", "null", "yes", "no", "on", "off"])
 """Words that some reader of YAML takes for something else than text."""
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
