@@ -50,7 +50,7 @@ export function makeApi({ name, isPrivate = false }) {
     redo: () => ask("POST", "/redo"),
     tidy: (keepPlaced) => ask("POST", "/tidy", { body: { keep_placed: keepPlaced } }),
     connect: (from) => ask("GET", "/connect", { query: { from } }),
-    palette: (from, q) => ask("GET", "/palette", { query: { ...(from ? { from } : {}), q } }),
+    palette: (from, q, scope = "") => ask("GET", "/palette", { query: { ...(from ? { from } : {}), ...(scope ? { scope } : {}), q } }),
     fragment: (nodes) => ask("GET", "/fragment", { query: { nodes } }),
   };
 }

@@ -55,7 +55,9 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     const found = await pick({
       title: split ? `Insert on ${edgeWords(split)}` : from ? `Add after ${title(from.path)}` : "Add a step",
       placeholder: "What should it do?",
-      load: async (words) => (listOf(await api.palette(source, words))).map((entry) => ({ ...entry, testid: entry.template?.kind ?? entry.kind })),
+      load: async (words) => listOf(await api.palette(source, words, place)).map((entry) => ({
+        ...entry, description: entry.fit || entry.description, testid: entry.name ? `${entry.kind}:${entry.name}` : entry.kind,
+      })),
     });
     if (!found) return null;
     return put(found, { from, split, at, scope: place });

@@ -23,6 +23,7 @@ import { keyFor } from "./core/keys.js";
 import { nothing, only } from "./core/selection.js";
 import { first } from "./core/walk.js";
 import { makeSession } from "./session.js";
+import { fillShelf } from "./shelf.js";
 import { openSocket } from "./socket.js";
 import { makeStore } from "./store.js";
 
@@ -133,7 +134,46 @@ class Graph extends HTMLElement {
         }}
       />,
     );
-    this.append(place, hint, this.toast, this.voice, this.tools(readonly));
+    this.append(place, this.invitation(readonly), hint, this.toast, this.voice, this.tools(readonly));
+    if (!readonly) this.shelve();
+  }
+
+  /** What stands in an empty picture. */
+  invitation(readonly) {
+    const place = document.createElement("div");
+    place.className = "mn-empty";
+    place.dataset.testid = "graph-empty";
+    const words = document.createElement("p");
+    words.textContent = readonly ? "There is no step yet." : "There is no step yet. What should happen first?";
+    place.append(words);
+    if (!readonly) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "button";
+      button.textContent = "Add the first step ( / )";
+      button.addEventListener("click", () => this.commands.run("palette"));
+      place.append(button);
+    }
+    const show = () => (place.hidden = Object.keys(this.store.view.nodes).length > 0);
+    this.store.subscribe("view", show);
+    show();
+    return place;
+  }
+
+  async shelve() {
+    const place = document.getElementById("palette");
+    if (!place) return;
+    const answer = await this.api.palette("", "").catch(() => ({ items: [] }));
+    const usual = ["agent", "tool", "transform", "extract", "code", "approval", "router", "check", "aggregator", "timer", "sensor", "map", "loop", "subflow"];
+    const entries = answer.items.toSorted((a, b) => usual.indexOf(a.kind) - usual.indexOf(b.kind));
+    fillShelf(place, entries, { search: () => this.commands.run("palette"), put: (entry) => this.putAfter(entry) });
+  }
+
+  /** Add a step after the one the keyboard is on, by its main way; alone where there is none. */
+  putAfter(entry) {
+    const path = this.store.selection.paths[0];
+    const port = this.store.view.nodes[path]?.ports?.out?.[0]?.name;
+    return this.commands.put(entry, path && port ? { from: { path, port }, scope: this.store.view.nodes[path].scope } : {});
   }
 
   /** Buttons for those who point: the keys beside them are on `?`. */
@@ -232,11 +272,7 @@ class Graph extends HTMLElement {
     document.addEventListener("mn:applied", (event) => {
       if (event.target !== this) this.session.heard(event.detail ?? {});
     }, { signal });
-    document.addEventListener("mn:add", (event) => {
-      const path = store.selection.current;
-      const port = store.view.nodes[path]?.ports?.out?.[0]?.name;
-      this.commands.put(event.detail, event.detail.alone || !path || !port ? {} : { from: { path, port }, scope: store.view.nodes[path].scope });
-    }, { signal });
+    document.addEventListener("mn:add", (event) => this.putAfter(event.detail), { signal });
     document.addEventListener("click", (event) => {
       const action = event.target.closest?.("[data-action]")?.dataset.action;
       if (["undo", "redo", "tidy"].includes(action) && this.mode === "edit") this.commands.run(action);
