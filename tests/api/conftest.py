@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 
 from apps.approvals.models import ApprovalRequest
+from apps.blueprints.models import Review, ReviewComment
 from apps.ledger import payloads
 from apps.ledger.models import Effect
 from apps.runs.hooks import HookPlan, add_hook
@@ -92,6 +93,7 @@ class Things:
     hook: Hook
     hash: str
     """Of a large value of the run."""
+    comment: ReviewComment
 
     def fill(self, path: str) -> str:
         """A path of the schema with the ids of these things."""
@@ -103,6 +105,9 @@ class Things:
             "token_id": self.token.id,
             "schedule_id": self.schedule.id,
             "hook": self.hook.id,
+            "review_id": self.comment.review_id,
+            "comment_id": self.comment.id,
+            "verb": "resolve",
             "path": "hello",
             "hash": self.hash,
             "number": 1,
@@ -139,9 +144,13 @@ def things(workspace: Workspace, alice: User, principal: Callable[..., Principal
         arguments={"to": "ada@example.com"},
         sent_at=now(),
     )
+    review = Review.objects.create(
+        blueprint=run.version.blueprint, draft_version=0, source="", content_hash="", asked_by=alice
+    )
     (leaf,) = payloads.keep(workspace.id, run.id, "x" * 10_000).leaves
     return Things(
         hash=leaf.ref.hash,
+        comment=ReviewComment.objects.create(review=review, text="Well done.", author=alice),
         run=run,
         request=ApprovalRequest.objects.get(run=run),
         effect=effect,

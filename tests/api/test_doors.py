@@ -31,6 +31,11 @@ BODIES: dict[str, Any] = {
         "ops": [{"op_id": "5a3c1c1e-0000-4000-8000-000000000001", "kind": "remove_node", "node": "ask"}]
     },
     "/draft/states": {"title": "mine"},
+    "/draft/pins": {"node": "hello", "output": 1},
+    "/draft/pins/load": {"run": "5a3c1c1e-0000-4000-8000-000000000001"},
+    "/reviews": {"people": []},
+    "/answer": {"verdict": "approve"},
+    "/comments": {"text": "Hm."},
     "/draft/restore": {"seq": 0},
     "/schedules": {"name": "mine", "blueprint": "greet", "cron": "0 9 * * *"},
 }
@@ -69,7 +74,7 @@ def test_the_schema_names_every_path_of_the_specification(db: None) -> None:
         GET /blueprints/{name}/versions|POST /blueprints/{name}/versions
         GET /blueprints/{name}/versions/{number}|GET /blueprints/{name}/svg
         GET /blueprints/{name}/draft|POST /blueprints/{name}/draft/ops|POST /blueprints/{name}/draft/undo
-        POST /blueprints/{name}/draft/redo|POST /blueprints/{name}/draft/tidy
+        GET /blueprints/{name}/diff|POST /blueprints/{name}/draft/redo|POST /blueprints/{name}/draft/tidy
         GET /gallery|POST /gallery/{name}/install
         POST /runs|GET /runs|GET /runs/{run_id}|GET /runs/{run_id}/steps|GET /runs/{run_id}/events
         GET /runs/{run_id}/effects|GET /runs/{run_id}/costs|GET /runs/{run_id}/explain

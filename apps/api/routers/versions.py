@@ -14,6 +14,7 @@ from apps.api.paging import Cursor, Limit, Page, page
 from apps.api.shapes import Comparison, Forked, Review, VersionHead
 from apps.blueprints import comparing, models, publishing, reviews
 from apps.blueprints.drafts import draft_for
+from apps.blueprints.selectors import blueprint_for
 from mirrorneuron.base.errors import InvalidInput
 
 router = Router(by_alias=True)
@@ -71,6 +72,7 @@ def publish_draft(
     request: HttpRequest, response: HttpResponse, name: str, payload: PublishIn | None = None
 ) -> Any:
     """`If-Match` is the draft's version you have looked at; what was changed since is never published."""
+    blueprint_for(principal(request), name)
     given = payload or PublishIn()
     version = publishing.publish_draft(
         principal(request), name, draft_version=_seen(request), notes=given.notes, anyway=given.anyway
@@ -101,6 +103,7 @@ def list_reviews(request: HttpRequest, name: str, cursor: Cursor = "", limit: Li
 @router.post("/{name}/reviews", response=writes(Review, 201), summary="Ask for a review")
 def ask_review(request: HttpRequest, name: str, payload: AskIn) -> Any:
     """Of the draft as you have seen it (`If-Match`). The review before it is withdrawn."""
+    blueprint_for(principal(request), name)
     made = reviews.ask_review(
         principal(request), name, payload.people, draft_version=_seen(request), note=payload.note
     )
