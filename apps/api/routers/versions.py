@@ -15,6 +15,7 @@ from apps.api.shapes import Comparison, Forked, Review, VersionHead
 from apps.blueprints import comparing, models, publishing, reviews
 from apps.blueprints.drafts import draft_for
 from apps.blueprints.selectors import blueprint_for
+from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput
 
 router = Router(by_alias=True)
@@ -72,10 +73,9 @@ def publish_draft(
     request: HttpRequest, response: HttpResponse, name: str, payload: PublishIn | None = None
 ) -> Any:
     """`If-Match` is the draft's version you have looked at; what was changed since is never published."""
-    blueprint_for(principal(request), name)
     given = payload or PublishIn()
     version = publishing.publish_draft(
-        principal(request), name, draft_version=_seen(request), notes=given.notes, anyway=given.anyway
+        principal(request), name, draft_version=_seen(request, name), notes=given.notes, anyway=given.anyway
     )
     return Status(201, _head(version))
 
@@ -103,9 +103,8 @@ def list_reviews(request: HttpRequest, name: str, cursor: Cursor = "", limit: Li
 @router.post("/{name}/reviews", response=writes(Review, 201), summary="Ask for a review")
 def ask_review(request: HttpRequest, name: str, payload: AskIn) -> Any:
     """Of the draft as you have seen it (`If-Match`). The review before it is withdrawn."""
-    blueprint_for(principal(request), name)
     made = reviews.ask_review(
-        principal(request), name, payload.people, draft_version=_seen(request), note=payload.note
+        principal(request), name, payload.people, draft_version=_seen(request, name), note=payload.note
     )
     return Status(201, _shown(request, made))
 
@@ -147,7 +146,10 @@ def withdraw_review(request: HttpRequest, name: str, review_id: str) -> Any:
     return _shown(request, reviews.withdraw_review(principal(request), review_id))
 
 
-def _seen(request: HttpRequest) -> int:
+def _seen(request: HttpRequest, name: str) -> int:
+    """The draft's version the caller has looked at; asked for only of those who may know of the draft."""
+    blueprint_for(principal(request), name)
+    principal(request).require(Permission.EDIT)
     seen = revision(request)
     if seen is None:
         raise InvalidInput(

@@ -1,0 +1,119 @@
+"""From a draft to a version in a browser: test a step on captured data, compare, publish what was seen."""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.journeys.conftest import Product, Shoot, Watched
+from tests.journeys.steps import run_from_gallery, wait_status
+
+pytestmark = [pytest.mark.browser]
+NAME = "invoice_reconciliation"
+STEP = "exceptions"
+
+
+def change(page: Page, node: str, path: list[str], new: object) -> None:
+    """Somebody changes a field of the draft, as the editor does it."""
+    done = page.evaluate(
+        """async ([name, op]) => {
+          const draft = await (await fetch(`/api/v1/blueprints/${name}/draft`)).json();
+          const token = document.querySelector('meta[name=csrf-token]').content;
+          const answer = await fetch(`/api/v1/blueprints/${name}/draft/ops`, {
+            method: 'POST',
+            headers: {
+              'Content-Type': 'application/json', 'X-CSRFToken': token, 'If-Match': `"${draft.version}"`,
+            },
+            body: JSON.stringify({ops: [op]}),
+          });
+          return answer.status;
+        }""",
+        [NAME, {"op_id": str(uuid4()), "kind": "set_config", "node": node, "path": path, "new": new}],
+    )
+    assert done == 200
+
+
+def assert_accessible(page: Page, name: str) -> None:
+    """In both colour modes and widths: nothing too wide, nothing serious for axe."""
+    for scheme in ("light", "dark"):
+        for width in (1440, 390):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 860})
+            over = page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert over <= 0, f"{name} is {over} px too wide at {width} px"
+            found = Axe().run(page).response["violations"]
+            serious = [
+                f"{v['id']}: {[n['target'] for n in v['nodes']][:5]}"
+                for v in found
+                if v["impact"] in ("serious", "critical")
+            ]
+            assert not serious, f"{name}, {scheme}, {width} px: {serious}"
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1440, "height": 860})
+
+
+def test_a_step_is_changed_tested_alone_compared_and_published(
+    product: Product, watched: Watched, shoot: Shoot
+) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1440, "height": 860})
+    run_from_gallery(page, NAME)
+    wait_status(page, "waiting")
+
+    # One step alone, on what the run above made.
+    page.goto(f"/blueprints/{NAME}/edit?node={STEP}")
+    page.get_by_test_id("test-step").locator("summary").click()
+    page.locator('[data-action="run-alone"]').click()
+    expect(page.get_by_test_id("trial-problem")).to_contain_text("needs what match made")
+    page.get_by_label("Data for the steps before it").select_option(index=1)
+    page.locator('[data-action="choose-test"]').click()
+    expect(page.get_by_test_id("trial-label")).to_have_text(f"draft 0, {STEP} alone")
+    page.locator('[data-action="run-test"]').click()
+    result = page.get_by_test_id("trial-result")
+    expect(result).to_have_attribute("data-state", "succeeded", timeout=30_000)
+    row = result.locator(f'tr[data-node-id="{STEP}"]')
+    expect(row).to_have_attribute("data-state", "succeeded")
+    row.locator('[data-action="pin"]').click()
+    expect(page.get_by_test_id("pins").locator(f'[data-node-id="{STEP}"]')).to_be_visible()
+
+    # An edit makes the result stale, here and on the canvas.
+    change(page, STEP, ["title"], "List what is left over")
+    page.reload()
+    expect(row).to_have_attribute("data-stale", "true")
+    shoot(page, "test")
+    assert_accessible(page, "test")
+    page.goto(f"/blueprints/{NAME}/edit")
+    expect(page.get_by_test_id("test-status")).to_contain_text(f"{STEP} alone")
+    card = page.get_by_test_id(f"node-{STEP}")
+    expect(card).to_have_attribute("aria-label", re.compile("pinned.*changed since its test"))
+
+    # The comparison says it, and what is published is what was looked at.
+    page.locator('[data-action="compare"]').click()
+    changed = page.get_by_test_id("changes-steps").locator(f'[data-node-id="{STEP}"]')
+    expect(changed).to_contain_text("List what is left over")
+    expect(page.get_by_test_id("difference-picture").locator('[data-diff="changed"]')).to_have_count(1)
+    shoot(page, "compare")
+    assert_accessible(page, "compare")
+    page.goto(f"/blueprints/{NAME}/publish")
+    shoot(page, "publish")
+    assert_accessible(page, "publish")
+    page.get_by_label("What is new").fill("A plainer title.")
+    change(page, STEP, ["title"], "List all that is left over")
+    page.locator('button[data-action="publish"]').click()
+    expect(page.get_by_test_id("draft-moved")).to_contain_text(f"changed title of {STEP}")
+    expect(page.get_by_label("What is new")).to_have_value("A plainer title.")
+    page.locator('button[data-action="publish"]').click()
+    page.wait_for_url(f"**/blueprints/{NAME}")
+    page.goto(f"/blueprints/{NAME}/versions")
+    expect(page.get_by_test_id("versions").locator('tr[data-version="2"]')).to_contain_text(
+        "A plainer title."
+    )
+    assert_accessible(page, "versions")
+    assert "pinned" not in product.mn("blueprint", "export", NAME).get("source", "")
+    watched.assert_quiet(r"409", r"422")
