@@ -11,7 +11,6 @@ from apps.blueprints import drafts
 from apps.blueprints.core.editing import connect, palette
 from apps.blueprints.core.editing.fixes import Fix, Fixer
 from apps.blueprints.core.editing.fragment import fragment_of
-from apps.blueprints.core.editing.sketch import Sketch, sketch
 from apps.blueprints.core.editing.view import View, node_of
 from apps.blueprints.core.problems import Problem
 from apps.blueprints.models import Version
@@ -32,25 +31,9 @@ class ToFix:
     fix: Fix | None
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A draft as the outline shows it: its view and what was read of it."""
-
-    view: View
-    plan: Sketch
-    version: int
-    source: str
-
-
 def view_for(principal: Principal, name: str, *, private: bool = False) -> View:
     """Raises BlueprintNotFound for a stranger."""
     return drafts.seen(drafts.draft_for(principal, name, private=private)).view
-
-
-def drawn_for(principal: Principal, name: str, *, private: bool = False) -> Drawn:
-    draft = drafts.draft_for(principal, name, private=private)
-    found = drafts.seen(draft)
-    return Drawn(found.view, sketch(found.source.data), draft.version, draft.source)
 
 
 def targets_for(

@@ -165,15 +165,25 @@ class Changed:
 
 def apply_operation(opened: Opened, operation: dict[str, Any]) -> Applied | Changed:
     """Do one operation on the draft; `opened` then shows what has become of it."""
+    return apply_operations(opened, [operation])
+
+
+def apply_operations(opened: Opened, wanted: list[dict[str, Any]]) -> Applied | Changed:
+    """Do some operations, all or none, as one step to undo."""
     assert opened.draft is not None
     before = opened.version
     try:
-        batch = [operations.operation({"op_id": uuid7(), **operation})]
+        batch = [operations.operation({"op_id": uuid7(), **operation}) for operation in wanted]
     except ValidationError as wrong:
-        return Changed(None, operation.get("new"), _in_words(wrong))
+        return Changed(None, wanted[0].get("new"), _in_words(wrong))
     try:
         outcome = drafts.apply_operations(
-            opened.principal, opened.name, batch, seen_version=before, private=opened.private
+            opened.principal,
+            opened.name,
+            batch,
+            seen_version=before,
+            undo_group=uuid7().hex if len(batch) > 1 else "",
+            private=opened.private,
         )
     except DraftConflict as refused:
         first = refused.conflicts[0] if refused.conflicts else {}

@@ -20,6 +20,7 @@ from apps.web.views import (
     versions,
 )
 from apps.web.views.editor import fields as editor_fields
+from apps.web.views.editor import outline as editor_outline
 from apps.web.views.editor import pages as editor
 from apps.web.views.editor import source as editor_source
 from apps.web.views.editor import tabs as editor_tabs
@@ -51,6 +52,9 @@ urlpatterns = [
     path("blueprints/new", editor.new, name="blueprints-new"),
     path("blueprints/<str:name>", blueprints.item, name="blueprints-item"),
     path("blueprints/<str:name>/edit", editor.edit, name="blueprints-edit"),
+    path("blueprints/<str:name>/edit/outline", editor_outline.outline, name="blueprints-edit-outline"),
+    path("blueprints/<str:name>/edit/problems", editor_outline.problems, name="blueprints-edit-problems"),
+    path("blueprints/<str:name>/edit/fix", editor_outline.fix, name="blueprints-edit-fix"),
     path("blueprints/<str:name>/edit/inspector", editor_fields.inspector, name="blueprints-edit-inspector"),
     path("blueprints/<str:name>/edit/field", editor_fields.field, name="blueprints-edit-field"),
     path("blueprints/<str:name>/edit/entry", editor_fields.entry, name="blueprints-edit-entry"),

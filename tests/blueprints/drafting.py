@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from apps.blueprints import services
-from apps.blueprints.core.parse import plain_dump
 from apps.blueprints.core.editing.operations import SetSource
+from apps.blueprints.core.parse import plain_dump
 from apps.blueprints.drafts import apply_operations, draft_for
 from apps.workspaces.access import Principal
 from mirrorneuron.base.ids import uuid7

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from apps.blueprints.core.editing.connect import Target, targets
 from apps.blueprints.core.validate import validate
 from tests.blueprints.samples import TOOLS
-from tests.blueprints.test_draft_view import DRAFTS, draft
+from tests.blueprints.test_draft_view import DRAFTS, PATIENT, draft
 
 
 def judged(nodes: list[dict[str, Any]], edges: list[dict[str, Any]], source: str) -> dict[str, Target]:
@@ -96,6 +96,7 @@ def test_a_value_of_another_kind_is_pointed_out() -> None:
     assert "“to” here is of another kind" in judged(nodes, [], "write")["send"].reason
 
 
+@PATIENT
 @given(DRAFTS, st.sampled_from(["a", "b.done", "a/b", "x", ""]))
 def test_every_answer_has_an_edge_or_a_reason(data: Any, source: str) -> None:
     for target in targets(data, source, TOOLS):
@@ -107,6 +108,7 @@ NAMES = ["a", "b", "c", "d", "e"]
 GRAPHS = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)), max_size=8, unique=True)
 
 
+@PATIENT
 @given(GRAPHS, st.sampled_from(NAMES))
 def test_an_allowed_edge_brings_no_error_of_the_graph(pairs: list[tuple[str, str]], source: str) -> None:
     """Whatever is drawn step by step through these rules, the rules of validation agree."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.blueprints.core.document import Document
@@ -16,11 +16,15 @@ from apps.blueprints.core.layout import layout
 from apps.blueprints.core.problems import Problem
 from apps.blueprints.core.validate import validate
 
+PATIENT = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+"""For drafts of any shape, which take a while to think up on a busy machine."""
 WORDS = st.sampled_from(["", "a", "b", "c", "a.done", "b.nowhere", "x/y", "#0", "map", "tool", "agent"])
 VALUES: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4),
-    max_leaves=8,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=2),
+    max_leaves=4,
 )
 KINDS = st.sampled_from(["tool", "agent", "router", "map", "loop", "approval", "banana", ""])
 
@@ -41,8 +45,8 @@ def graphs(body: Any) -> Any:
     return st.fixed_dictionaries(
         {},
         optional={
-            "nodes": st.lists(nodes(body) | VALUES, max_size=5) | VALUES,
-            "edges": st.lists(edges | VALUES, max_size=5) | VALUES,
+            "nodes": st.lists(nodes(body) | VALUES, max_size=3) | VALUES,
+            "edges": st.lists(edges | VALUES, max_size=3) | VALUES,
         },
     )
 
@@ -89,6 +93,7 @@ def draft(**more: Any) -> dict[str, Any]:
     }
 
 
+@PATIENT
 @given(DRAFTS)
 def test_anything_can_be_shown_and_sent_as_json(data: Any) -> None:
     problems = validate(data, {}).problems if isinstance(data, dict) else []
@@ -100,6 +105,7 @@ def test_anything_can_be_shown_and_sent_as_json(data: Any) -> None:
         assert set(group["nodes"]) <= set(view["nodes"])
 
 
+@PATIENT
 @given(DRAFTS, DRAFTS)
 def test_a_patch_turns_the_view_before_into_the_one_after(before: Any, after: Any) -> None:
     old, new = view_of(before, version=1), view_of(after, version=2)

@@ -18,7 +18,7 @@ from apps.blueprints.core.parse import parse, plain_dump
 from apps.blueprints.core.problems import Problem
 from apps.blueprints.core.validate import validate
 from tests.blueprints.samples import TOOLS, add_edge, add_node, changed, node
-from tests.blueprints.test_draft_view import DRAFTS
+from tests.blueprints.test_draft_view import DRAFTS, PATIENT
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -268,6 +268,7 @@ def test_among_several_mistakes_each_fix_still_mends_its_own(changes: list[Chang
             assert left[said] < before[said]
 
 
+@PATIENT
 @given(DRAFTS)
 def test_nothing_a_draft_contains_makes_it_raise(data: Any) -> None:
     if not isinstance(data, dict):

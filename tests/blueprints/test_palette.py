@@ -13,7 +13,7 @@ from apps.blueprints.core.editing.palette import KINDS, Entry, Subflow, palette
 from apps.blueprints.core.kinds import RUNNABLE
 from apps.blueprints.core.validate import validate
 from tests.blueprints.samples import TOOLS
-from tests.blueprints.test_draft_view import DRAFTS, draft
+from tests.blueprints.test_draft_view import DRAFTS, PATIENT, draft
 
 MAIL = {
     "type": "object",
@@ -123,6 +123,7 @@ def test_what_is_added_has_no_mistake_but_what_only_a_person_can_say(source: str
         assert codes <= NEEDS_A_PERSON, (found.template, [p.message for p in problems])
 
 
+@PATIENT
 @given(DRAFTS, st.sampled_from(["", "a", "b.failed", "x/y"]), st.text(max_size=8))
 def test_it_offers_nodes_whatever_the_draft(data: Any, source: str, query: str) -> None:
     for found in palette(data, TOOLS, source=source, query=query):

@@ -2,6 +2,7 @@
 import { editorInspector, fieldForms, flush, say } from "./editor_inspector.js";
 import { editorPanes } from "./editor_panes.js";
 import { expressionFields } from "./expression_fields.js";
+import { outline } from "./outline.js";
 import { trialOverlay } from "./trial_overlay.js";
 
 const main = document.getElementById("content");
@@ -13,6 +14,8 @@ expressionFields(main);
 if (panel) editorInspector(panel);
 const graph = document.querySelector("mn-graph[data-overlay]");
 if (graph) trialOverlay(graph);
+const steps = document.getElementById("outline");
+if (steps) outline(steps);
 // The canvas says how its own changes fare.
 document.addEventListener("mn:saving", (event) => say(event.detail.state, event.detail.words));
 // Buttons of the head act on what is saved, so what was typed is saved first.

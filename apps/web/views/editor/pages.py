@@ -10,10 +10,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.blueprints import services as blueprint_services
 from apps.web import pictures
-from apps.web.cards import outline_of
 from apps.web.editing import Opened, open_blueprint
 from apps.web.views.doors import page, principal_of
 from apps.web.views.editor.fields import inspector_of
+from apps.web.views.editor.outline import outline_of, problems_of
 from apps.web.views.editor.shell import TABS, shell_of
 from apps.web.views.editor.source import yaml_context
 from apps.web.views.editor.tabs import tab_context
@@ -54,7 +54,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
 def _graph(opened: Opened) -> dict[str, Any]:
     return {
         "picture": pictures.plain_picture(opened.document, opened.tools),
-        "steps": outline_of(opened.document),
-        "problems": opened.problems,
+        **outline_of(opened),
+        **problems_of(opened),
         "view": opened.view,
     }

@@ -1,0 +1,444 @@
+// The outline: the graph as a tree that can be edited by keyboard, by touch and with a screen reader.
+//
+// The rows come from the server and are fetched anew after every change. The commands are the canvas's own; where
+// the canvas is on show its session sends them, else (on a phone, or where it is not built) one of its own does.
+import { makeApi } from "../graph/api.js";
+import { makeCommands } from "../graph/commands.js";
+import { keyFor } from "../graph/core/keys.js";
+import { only } from "../graph/core/selection.js";
+import { makeSession } from "../graph/session.js";
+import { openSocket } from "../graph/socket.js";
+import { makeStore } from "../graph/store.js";
+
+const COALESCE = 150;
+const TYPING_MS = 700;
+const FOLLOW_MS = 120;
+const STATES = { offline: "offline", saving: "saving" };
+const MENU = [
+  ["open", "Settings"],
+  ["add-after", "Add a step after it"],
+  ["insert", "Insert a step on an edge"],
+  ["connect", "Connect to another step"],
+  ["edges", "Choose one of its edges"],
+  ["rename", "Change the title"],
+  ["swap-up", "Move up"],
+  ["swap-down", "Move down"],
+  ["duplicate", "Duplicate"],
+  ["copy", "Copy"],
+  ["paste", "Paste"],
+  ["remove", "Remove"],
+];
+
+export function outline(root) {
+  const { blueprint, draft } = root.dataset;
+  const isPrivate = root.dataset.private === "true";
+  const readonly = root.dataset.mayEdit !== "true";
+  const voice = document.getElementById("outline-voice");
+  const graph = document.getElementById("graph");
+  const api = makeApi({ name: blueprint, isPrivate });
+  const address = `/blueprints/${encodeURIComponent(blueprint)}/edit`;
+  const query = isPrivate ? "?private=1" : "";
+  let own = null;
+  let wanted = "";
+  let typed = "";
+  let typedAt = 0;
+  let menu = null;
+
+  const say = (words) => {
+    voice.textContent = words;
+  };
+
+  // Rows
+
+  const tree = () => root.querySelector("[role=tree]");
+  const items = () => [...root.querySelectorAll("[role=treeitem]")];
+  const isSeen = (item) => !item.parentElement.closest('[role=treeitem][aria-expanded="false"]');
+  const seen = () => items().filter(isSeen);
+  const nameOf = (item) => item.dataset.nodePath ?? `group:${item.dataset.groupId}`;
+  const itemOf = (name) => items().find((item) => nameOf(item) === name);
+  const current = () => root.querySelector('[role=treeitem][tabindex="0"]') ?? seen()[0];
+  const around = (item) => item.parentElement.closest("[role=treeitem]");
+  const titleOf = (item) => item.querySelector("b").textContent;
+  const isHere = () => root.contains(document.activeElement);
+
+  function mark(item, { focus = true, tell = true } = {}) {
+    if (!item) return;
+    for (const one of items()) {
+      one.tabIndex = one === item ? 0 : -1;
+      one.setAttribute("aria-selected", String(one === item));
+      const more = one.querySelector(":scope > .outline-row [data-more]");
+      if (more) more.tabIndex = one === item ? 0 : -1;
+    }
+    for (let outer = around(item); outer; outer = around(outer)) outer.setAttribute("aria-expanded", "true");
+    if (focus) item.focus();
+    if (tell) follow(item);
+  }
+
+  let following = 0;
+  // The settings follow where the keyboard is, once it rests.
+  function follow(item) {
+    clearTimeout(following);
+    following = setTimeout(() => select(item), FOLLOW_MS);
+  }
+
+  function select(item) {
+    clearTimeout(following);
+    const nodes = pathsOf(item);
+    root.dispatchEvent(new CustomEvent("mn:select", { bubbles: true, detail: { nodes } }));
+    if (own && nodes.length) own.store.select({ paths: nodes, current: nodes[0], edge: "" });
+  }
+
+  const pathsOf = (item) =>
+    item.dataset.nodePath !== undefined ? [item.dataset.nodePath] : [...item.querySelectorAll("[data-node-path]")].map((one) => one.dataset.nodePath);
+
+  // What does the work
+
+  const isMounted = () => Boolean(graph && "mounted" in graph.dataset && graph.session);
+  const canvas = {
+    focus: (path) => {
+      wanted = path || "first";
+      land();
+    },
+    centre: () => ({ x: 0, y: 0 }),
+    reveal() {}, fit() {}, zoom() {}, leave() {},
+  };
+  const open = (what) => {
+    root.dispatchEvent(new CustomEvent("mn:open", { bubbles: true, detail: what }));
+    enter(what.node ?? "");
+  };
+
+  let onCanvas = null;
+  async function engine() {
+    if (isMounted()) {
+      if (own) {
+        await own.session.settled();
+        own.close();
+        own = null;
+      }
+      if (onCanvas?.session !== graph.session) {
+        const { store, session } = graph;
+        onCanvas = { store, session, commands: makeCommands({ store, session, api, canvas, say, open, readonly }) };
+      }
+      return onCanvas;
+    }
+    own ??= await begin();
+    return own;
+  }
+
+  async function begin() {
+    const store = makeStore(await api.view());
+    const session = makeSession({
+      store, api, keepAs: `mn-outline-${draft}-${isPrivate}`, say,
+      applied: (detail) => root.dispatchEvent(new CustomEvent("mn:applied", { bubbles: true, detail })),
+      status: ({ words, isOffline, isIdle }) => {
+        const state = isOffline ? STATES.offline : isIdle ? "saved" : STATES.saving;
+        root.dataset.idle = String(isIdle);
+        document.dispatchEvent(new CustomEvent("mn:saving", { detail: { state, words } }));
+      },
+    });
+    const socket = openSocket({ draft, after: () => store.server.version, hear: (message) => message.type === "ops" && session.hear(message) });
+    return {
+      store, session, commands: makeCommands({ store, session, api, canvas, say, open, readonly }),
+      close() {
+        socket.close();
+        session.close();
+      },
+    };
+  }
+
+  /** Run one of the canvas's commands on a row. */
+  async function run(name, item = current(), event = undefined) {
+    try {
+      const { store, session, commands } = await engine();
+      if (item?.dataset.groupId) return await onGroup(name, item, session);
+      const path = item?.dataset.nodePath ?? "";
+      // What a collapsed container holds is not in the picture; it opens for whoever works on it.
+      for (let outer = store.view.nodes[path] ? "" : scopeOf(path); outer; outer = scopeOf(outer)) {
+        if (store.view.nodes[outer]?.collapsed) await commands.collapse(outer);
+      }
+      const isEdge = store.selection.edge && store.selection.current === path && ["remove", "insert", "open"].includes(name);
+      if (path && !isEdge && store.view.nodes[path]) store.select(only(path));
+      wanted = wanted || path;
+      if (name === "swap-up" || name === "swap-down") return await swap(item, name === "swap-up" ? -1 : 1, store, session);
+      if (name === "paste") return await commands.paste(await clipboard());
+      return await commands.run(name, event);
+    } catch (error) {
+      say(error.message);
+      return null;
+    }
+  }
+
+  async function onGroup(name, item, session) {
+    if (name === "remove" || name === "group") {
+      say(`Took the group ${titleOf(item)} apart.`);
+      wanted = pathsOf(item)[0] ?? "first";
+      return session.do([{ kind: "ungroup", id: item.dataset.groupId }]);
+    }
+    return say("A group itself is only taken apart (Delete); its steps stand below it.");
+  }
+
+  /** The place of one step in the picture for that of the one above or below it. */
+  async function swap(item, by, store, session) {
+    const beside = [...item.parentElement.children].filter((one) => one.dataset.nodePath);
+    const other = beside[beside.indexOf(item) + by];
+    if (!other) return say("There is no step further that way.");
+    const [one, two] = [store.view.nodes[item.dataset.nodePath], store.view.nodes[other.dataset.nodePath]];
+    say(`Changed places with ${titleOf(other)}.`);
+    const at = (node) => ({ x: Math.round(node.x), y: Math.round(node.y) });
+    return session.do([{ kind: "move_nodes", positions: { [one.path]: at(two), [two.path]: at(one) } }]);
+  }
+
+  const scopeOf = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
+
+  async function clipboard() {
+    try {
+      return await navigator.clipboard.readText();
+    } catch {
+      return "";
+    }
+  }
+
+  // Keys
+
+  const moves = {
+    ArrowDown: (item) => seen()[seen().indexOf(item) + 1],
+    ArrowUp: (item) => seen()[seen().indexOf(item) - 1],
+    ArrowRight: (item) => {
+      if (item.getAttribute("aria-expanded") === "false") return void item.setAttribute("aria-expanded", "true");
+      return item.hasAttribute("aria-expanded") ? item.querySelector("[role=treeitem]") : null;
+    },
+    ArrowLeft: (item) => {
+      if (item.getAttribute("aria-expanded") === "true") return void item.setAttribute("aria-expanded", "false");
+      return around(item);
+    },
+    Home: () => seen()[0],
+    End: () => seen().at(-1),
+  };
+
+  function key(event) {
+    const item = event.target.closest("[role=treeitem]");
+    if (!item || event.target.closest("button") || event.defaultPrevented) return;
+    const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
+    if (isPlain && moves[event.key]) {
+      event.preventDefault();
+      mark(moves[event.key](item));
+      return;
+    }
+    if (event.altKey && !readonly && ["ArrowUp", "ArrowDown"].includes(event.key)) {
+      event.preventDefault();
+      run(event.key === "ArrowUp" ? "swap-up" : "swap-down", item);
+      return;
+    }
+    const entry = keyFor(event, { readonly });
+    const isTyping = performance.now() - typedAt < TYPING_MS && isPlain && event.key.length === 1;
+    if (isPlain && /^\S$/u.test(event.key) && (!entry || isTyping)) {
+      event.preventDefault();
+      seek(event.key, item);
+      return;
+    }
+    if (!entry || entry.passes) return;
+    if (entry.command === "copy" && String(getSelection())) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (entry.command === "toggle") return;
+    run(entry.command, item, event);
+  }
+
+  /** Letters that are no command find a row by how its title begins. */
+  function seek(letter, from) {
+    typed = performance.now() - typedAt < TYPING_MS ? typed + letter.toLowerCase() : letter.toLowerCase();
+    typedAt = performance.now();
+    const rows = seen();
+    const start = rows.indexOf(from) + (typed.length === 1 ? 1 : 0);
+    const found = [...rows.slice(start), ...rows.slice(0, start)].find((row) => titleOf(row).toLowerCase().startsWith(typed));
+    if (found) mark(found);
+    else say(`No step begins with “${typed}”.`);
+  }
+
+  // The form of a step, once the page has brought it
+
+  function enter(path) {
+    const form = document.getElementById("inspector");
+    if (!form) return;
+    const item = path && itemOf(path);
+    if (item) select(item);
+    const isThere = () => !path || form.querySelector(`[data-node-path="${CSS.escape(path)}"], [data-node-id="${CSS.escape(path)}"]`);
+    const go = () => {
+      if (!isThere()) return false;
+      const field = form.querySelector("input:not([type=hidden]), select, textarea") ?? form.querySelector("button, a[href], summary");
+      field?.focus();
+      return Boolean(field);
+    };
+    if (isMounted() || go()) return;
+    const settled = () => go() && form.removeEventListener("htmx:afterSettle", settled);
+    form.addEventListener("htmx:afterSettle", settled);
+  }
+
+  // The menu of a row
+
+  function showMenu(item) {
+    menu?.remove();
+    menu = document.createElement("div");
+    menu.className = "outline-menu";
+    menu.popover = "auto";
+    menu.setAttribute("role", "menu");
+    menu.setAttribute("aria-label", titleOf(item));
+    menu.dataset.testid = "outline-menu";
+    for (const [name, words] of MENU) {
+      if (readonly && name !== "open" && name !== "copy" && name !== "edges") continue;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "button bare";
+      button.setAttribute("role", "menuitem");
+      button.dataset.command = name;
+      button.textContent = words;
+      button.addEventListener("click", () => {
+        menu.hidePopover();
+        run(name, itemOf(nameOf(item)) ?? item);
+      });
+      menu.append(button);
+    }
+    menu.addEventListener("keydown", (event) => {
+      const all = [...menu.children];
+      const at = all.indexOf(document.activeElement);
+      const next = { ArrowDown: all[at + 1] ?? all[0], ArrowUp: all[at - 1] ?? all.at(-1), Home: all[0], End: all.at(-1) }[event.key];
+      if (!next) return;
+      event.preventDefault();
+      next.focus();
+    });
+    menu.addEventListener("toggle", (event) => {
+      if (event.newState !== "closed") return;
+      if (menu?.contains(document.activeElement) || document.activeElement === document.body) itemOf(nameOf(item))?.focus();
+      event.target.remove();
+    });
+    item.querySelector(".outline-row").append(menu);
+    menu.showPopover();
+    menu.firstElementChild.focus();
+  }
+
+  // What changes
+
+  /** The keyboard goes where a command sent it, as soon as that row is there. */
+  function land() {
+    const item = wanted === "first" ? seen()[0] : itemOf(wanted);
+    if (!item) return;
+    const isFree = isHere() || document.activeElement === document.body || document.activeElement === null;
+    mark(item, { focus: isFree, tell: isFree });
+    wanted = "";
+  }
+
+  let due = 0;
+  let asked = 0;
+  const later = () => {
+    clearTimeout(due);
+    due = setTimeout(refresh, COALESCE);
+  };
+
+  async function refresh() {
+    const mine = (asked += 1);
+    const [rows, box] = await Promise.all([text(`${address}/outline${query}`), text(`${address}/problems${query}`)]);
+    if (mine !== asked) return;
+    if (rows !== null) putRows(rows);
+    if (box !== null) putProblems(box);
+  }
+
+  async function text(place) {
+    try {
+      const answer = await fetch(place, { headers: { "HX-Request": "true" } });
+      return answer.ok ? await answer.text() : null;
+    } catch {
+      return null;
+    }
+  }
+
+  function putRows(html) {
+    const before = current();
+    const name = before ? nameOf(before) : "";
+    const place = before ? seen().indexOf(before) : 0;
+    const had = isHere() && !root.querySelector(".outline-menu:popover-open");
+    const folds = new Map(items().filter((one) => one.hasAttribute("aria-expanded")).map((one) => [nameOf(one), one.getAttribute("aria-expanded")]));
+    root.innerHTML = html;
+    for (const one of items()) if (one.hasAttribute("aria-expanded") && folds.has(nameOf(one))) one.setAttribute("aria-expanded", folds.get(nameOf(one)));
+    const item = itemOf(name) ?? seen()[Math.max(0, Math.min(place, seen().length - 1))];
+    if (item) mark(item, { focus: had, tell: had && nameOf(item) !== name });
+    if (wanted) land();
+  }
+
+  function putProblems(html) {
+    const box = document.getElementById("problems");
+    if (!box || box.contains(document.activeElement)) return putSummary(box, html);
+    const isOpen = box.querySelector("details")?.open;
+    box.innerHTML = html;
+    const details = box.querySelector("details");
+    if (details && isOpen) details.open = true;
+    window.htmx?.process(box);
+  }
+
+  /** Somebody is at work in the list: its place stays, only what is mended goes. */
+  function putSummary(box, html) {
+    if (!box) return;
+    const fresh = new DOMParser().parseFromString(html, "text/html");
+    const summary = box.querySelector("summary");
+    const other = fresh.querySelector("summary");
+    if (summary && other) summary.replaceChildren(...other.childNodes);
+    const wordsOf = (entry) => entry.querySelector("p").textContent;
+    const left = new Set([...fresh.querySelectorAll(".fix-entry")].map(wordsOf));
+    for (const entry of box.querySelectorAll(".fix-entry")) if (!left.has(wordsOf(entry)) && !entry.contains(document.activeElement)) entry.remove();
+  }
+
+  document.addEventListener("mn:applied", (event) => {
+    if (own && event.target !== root) own.session.heard(event.detail ?? {});
+    later();
+  });
+  document.addEventListener("mn:select", (event) => {
+    const [path] = event.detail?.nodes ?? [];
+    const item = path && event.target !== root && itemOf(path);
+    if (item) mark(item, { focus: false, tell: false });
+  });
+  document.addEventListener("click", (event) => {
+    const jump = event.target.closest?.("[data-jump]");
+    const item = jump && itemOf(jump.dataset.jump);
+    if (item) {
+      event.preventDefault();
+      mark(item, { tell: false });
+      select(item);
+      say(`Selected ${titleOf(item)}.`);
+      return;
+    }
+    const action = event.target.closest?.("[data-action]")?.dataset.action;
+    if (["undo", "redo", "tidy"].includes(action) && !isMounted() && !readonly) run(action, null);
+  });
+  root.addEventListener("keydown", key);
+  root.addEventListener("click", (event) => {
+    if (event.target.closest(".outline-menu")) return;
+    const item = event.target.closest("[role=treeitem]");
+    if (!item) return;
+    if (event.target.closest("[data-more]")) {
+      mark(item, { focus: false });
+      showMenu(item);
+      return;
+    }
+    if (event.target.closest("[data-fold]")) {
+      item.setAttribute("aria-expanded", String(item.getAttribute("aria-expanded") !== "true"));
+      return;
+    }
+    mark(item);
+  });
+  root.addEventListener("dblclick", (event) => {
+    const item = event.target.closest("[role=treeitem]");
+    if (item && !event.target.closest("button")) run("open", item);
+  });
+  root.addEventListener("paste", async (event) => {
+    if (readonly || !event.target.closest("[role=treeitem]")) return;
+    event.preventDefault();
+    const words = event.clipboardData?.getData("text/plain") ?? "";
+    const { store, commands } = await engine();
+    const path = current()?.dataset.nodePath;
+    if (path && store.view.nodes[path]) store.select(only(path));
+    commands.paste(words);
+  });
+  document.querySelector("[data-outline-add]")?.addEventListener("click", () => run("palette", current() ?? null));
+  const first = new URLSearchParams(location.search).get("node");
+  mark((first && itemOf(first)) || seen()[0], { focus: false, tell: false });
+  root.dataset.ready = "true";
+}
