@@ -251,11 +251,12 @@ def resolve_comment(
 def nodes_of(review: Review) -> dict[str, str]:
     """Path → title of every step of the reviewed draft."""
     from apps.blueprints.core.boundaries import all_nodes
+    from apps.blueprints.core.text_fit import title_of
     from apps.blueprints.services import check_source
 
     checked = check_source(review.source)
     document = checked.document or checked.remainder
-    return {path: node.title or path for path, node in all_nodes(document.graph)} if document else {}
+    return {path: title_of(node.title, path) for path, node in all_nodes(document.graph)} if document else {}
 
 
 def _locked(principal: Principal, review_id: Any) -> Review:

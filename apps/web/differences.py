@@ -9,8 +9,12 @@ from django.utils.safestring import SafeString, mark_safe
 
 from apps.approvals.core.diff import Part, as_text, line_diff, text_diff
 from apps.blueprints.comparing import Comparison
+from apps.blueprints.core import canonical
 from apps.blueprints.core.diff import SECTIONS, Change, FieldChange
+from apps.blueprints.core.document import Node
+from apps.blueprints.core.editing.view import view_of
 from apps.blueprints.core.svg import render_svg
+from apps.blueprints.core.text_fit import title_of
 from apps.blueprints.selectors import tools_of
 from apps.web.core.words import humanise
 
@@ -87,8 +91,30 @@ def picture_of(comparison: Comparison) -> SafeString | str:
     return mark_safe(render_svg(both, tools=tools_of(both), marks=marks))  # noqa: S308 - it escapes what it draws
 
 
+def view_of_both(comparison: Comparison) -> dict[str, Any]:
+    """The same picture for the canvas: its view model with `diff` on nodes and edges."""
+    both = comparison.union
+    marks = comparison.difference.marks()
+    nodes = {path: {"diff": kind} for path, kind in marks["nodes"].items()}
+    found = view_of(canonical.stored(both), tools=tools_of(both), mode="diff", marks=nodes)
+    for name, kind in marks["edges"].items():
+        if name in found["edges"]:
+            found["edges"][name]["diff"] = kind
+    return found
+
+
+def short_title(node: Node, path: str) -> str:
+    """A step's title for a list: expressions as what they stand for, at most 60 characters."""
+    text = title_of(node.title, path)
+    return text if len(text) <= 60 else text[:59].rstrip() + "…"
+
+
 def _thing(change: Change) -> Thing:
-    titled = humanise(change.title) if change.section in ("agents", "tools") else change.title
+    titled = (
+        humanise(change.title)
+        if change.section in ("agents", "tools")
+        else title_of(change.title, change.subject)
+    )
     named = change.subject if change.section == "steps" and change.subject != change.title else ""
     fields = [_field(one) for one in change.fields] if change.kind == "changed" else _said(change)
     return Thing(change.section, change.kind, KIND_WORDS[change.kind], change.subject, titled, named, fields)

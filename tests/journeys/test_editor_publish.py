@@ -17,7 +17,7 @@ NAME = "invoice_reconciliation"
 STEP = "exceptions"
 
 
-def change(page: Page, node: str, path: list[str], new: object) -> None:
+def change(page: Page, node: str, path: list[str], old: object, new: object) -> None:
     """Somebody changes a field of the draft, as the editor does it."""
     done = page.evaluate(
         """async ([name, op]) => {
@@ -32,7 +32,7 @@ def change(page: Page, node: str, path: list[str], new: object) -> None:
           });
           return answer.status;
         }""",
-        [NAME, {"op_id": str(uuid4()), "kind": "set_config", "node": node, "path": path, "new": new}],
+        [NAME, {"op_id": str(uuid4()), "kind": "set_config", "node": node, "path": path, "old": old, "new": new}],
     )
     assert done == 200
 
@@ -83,7 +83,7 @@ def test_a_step_is_changed_tested_alone_compared_and_published(
     expect(page.get_by_test_id("pins").locator(f'[data-node-id="{STEP}"]')).to_be_visible()
 
     # An edit makes the result stale, here and on the canvas.
-    change(page, STEP, ["title"], "List what is left over")
+    change(page, STEP, ["title"], "List what does not fit", "List what is left over")
     page.reload()
     expect(row).to_have_attribute("data-stale", "true")
     shoot(page, "test")
@@ -104,7 +104,7 @@ def test_a_step_is_changed_tested_alone_compared_and_published(
     shoot(page, "publish")
     assert_accessible(page, "publish")
     page.get_by_label("What is new").fill("A plainer title.")
-    change(page, STEP, ["title"], "List all that is left over")
+    change(page, STEP, ["title"], "List what is left over", "List all that is left over")
     page.locator('button[data-action="publish"]').click()
     expect(page.get_by_test_id("draft-moved")).to_contain_text(f"changed title of {STEP}")
     expect(page.get_by_label("What is new")).to_have_value("A plainer title.")

@@ -167,3 +167,16 @@ def test_a_viewer_compares_and_changes_nothing(name: str, browser: ClientOf, vie
     client = browser(viewer)
     assert client.get(f"/blueprints/{name}/compare").status_code == 200
     assert {client.post(f"/blueprints/{name}/{one}").status_code for one in POSTS} == {403}
+
+
+def test_both_graphs_come_to_the_canvas_with_their_marks(
+    name: str, browser: ClientOf, alice: User, principal: Any
+) -> None:
+    owner = principal(alice)
+    source = draft_for(owner, name).source
+    first = Version.objects.get(number=1).document["graph"]["nodes"][0]["id"]
+    write(owner, name, source.replace(f"{{id: {first},", f"{{id: {first}, notes: Look here,", 1))
+    answer = browser(alice).get(f"/blueprints/{name}/compare?from=1&to=draft&canvas=1")
+    view = answer.context["view"]
+    assert view["mode"] == "diff" and view["nodes"][first]["diff"] == "changed"
+    assert "<mn-graph" in answer.content.decode()

@@ -22,6 +22,7 @@ from apps.blueprints.errors import BlueprintInvalid
 from apps.blueprints.pins import pins_for, remove_pins, set_pins
 from apps.runs import selectors as runs
 from apps.runs import trials
+from apps.web.differences import short_title
 from apps.web.forms import Submission, input_fields, read_inputs
 from apps.web.views.doors import page, principal_of
 from apps.workspaces.core.roles import Permission
@@ -147,7 +148,7 @@ def _page(
         "aim": aim,
         "item_number": aim.index + 1,
         "kinds": KINDS,
-        "nodes": [(path, node.title or path) for path, node in nodes.items()],
+        "nodes": [(path, short_title(node, path)) for path, node in nodes.items()],
         "plan": plan,
         "problem": problem,
         "problems": getattr(problem, "problems", None),
@@ -183,7 +184,7 @@ def _result(request: HttpRequest, name: str, document: Document) -> dict[str, An
     rows = [
         {
             "path": path,
-            "title": nodes[path].title or path if path in nodes else path,
+            "title": short_title(nodes[path], path) if path in nodes else path,
             "kind": nodes[path].kind if path in nodes else "",
             "gone": path not in nodes,
             "state": told.get("state", "").partition(":")[0],

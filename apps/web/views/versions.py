@@ -25,7 +25,7 @@ from apps.blueprints.comparing import (
 )
 from apps.blueprints.core.reviewing import warning_before_publishing
 from apps.blueprints.errors import BlueprintInvalid, DraftMoved, ReviewStands
-from apps.web.differences import counted, picture_of, sections_of
+from apps.web.differences import counted, picture_of, sections_of, view_of_both
 from apps.web.views.doors import page, principal_of
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput, NotFound
@@ -61,6 +61,8 @@ def compare_page(request: HttpRequest, name: str) -> HttpResponse:
         raise NotFound(wrong.message, next=wrong.next) from wrong
     blueprint = blueprints.blueprint_for(principal, name)
     context = {"blueprint": blueprint, "choices": _choices(request, name, found), **shown(found)}
+    if request.GET.get("canvas") == "1":
+        context["view"] = view_of_both(found)
     return page(request, "blueprints/compare.html", context)
 
 
