@@ -93,6 +93,8 @@ def view_of(
     for source, target in edges:
         made = edge(view, source, target)
         view["edges"][made["id"]] = made
+    view["width"] = max(n["x"] + n["w"] for n in nodes)
+    view["height"] = max(n["y"] + n["h"] for n in nodes)
     return view
 
 
@@ -228,7 +230,12 @@ class CanvasPage:
         for operation in operations:
             if operation["kind"] == "move_nodes":
                 for path, at in operation["positions"].items():
-                    nodes[path] = {**view["nodes"][path], **at}
+                    nodes[path] = view["nodes"][path] = {**view["nodes"][path], **at}
+                edges |= {
+                    e["id"]: edge(view, e["from"], e["to"], e["port"])
+                    for e in view["edges"].values()
+                    if {e["from"], e["to"]} & operation["positions"].keys()
+                }
             elif operation["kind"] == "remove_node":
                 nodes[operation["node"]] = None
                 gone = [e for e in view["edges"].values() if operation["node"] in (e["from"], e["to"])]

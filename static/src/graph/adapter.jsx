@@ -243,7 +243,16 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
   }, [store]);
   useLayoutEffect(() => {
     check();
+    const later = requestAnimationFrame(check);
+    return () => cancelAnimationFrame(later);
   }, [nodes, selection, check]);
+  // Who comes by Tab goes on to the current step; a click on the paper and our own doing stay on the frame.
+  const isMeant = useRef(false);
+  const holdFocus = useCallback(() => {
+    isMeant.current = true;
+    frame.current?.focus({ preventScroll: true });
+    isMeant.current = false;
+  }, []);
 
   const canvas = useMemo(() => {
     const reveal = (path) => {
@@ -261,11 +270,11 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
       const element = frame.current?.querySelector(`[id="${CSS.escape(`node-${path}`)}"]`);
       if (element) element.focus({ preventScroll: true });
       else if (tries) requestAnimationFrame(() => seek(path, tries - 1));
-      else frame.current?.focus({ preventScroll: true });
+      else holdFocus();
     };
     return {
       focus(path) {
-        if (!path) return frame.current?.focus({ preventScroll: true });
+        if (!path) return holdFocus();
         reveal(path);
         return seek(path, 12);
       },
@@ -278,7 +287,7 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
       },
       viewport: () => flow.getViewport(),
     };
-  }, [flow, store]);
+  }, [flow, store, holdFocus]);
   useEffect(() => onReady(canvas), [canvas, onReady]);
 
   const onNodesChange = useCallback((changes) => {
@@ -377,20 +386,21 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
       role="application" aria-roledescription="graph" aria-label={label} aria-describedby={describedBy} tabIndex={held}
       onKeyDown={(event) => actions.key(event)}
       onPaste={(event) => actions.pasted(event)}
-      onFocus={(event) => { if (event.target === frame.current && event.relatedTarget && !frame.current.contains(event.relatedTarget)) actions.entered(); }}
-      onBlur={(event) => { if (!event.relatedTarget && !event.target.isConnected) frame.current?.focus({ preventScroll: true }); }}
+      onPointerDownCapture={() => { isMeant.current = true; requestAnimationFrame(() => { isMeant.current = false; }); }}
+      onFocus={(event) => { if (event.target === frame.current && !isMeant.current && !frame.current.contains(event.relatedTarget)) actions.entered(); }}
+      onBlur={(event) => { if (!event.relatedTarget && !event.target.isConnected) holdFocus(); }}
     >
       <ReactFlow
         nodes={nodes} edges={wanted.edges} nodeTypes={nodeTypes} edgeTypes={edgeTypes} zIndexMode="manual"
         onNodesChange={onNodesChange} onNodeDrag={onNodeDrag} onNodeDragStop={onNodeDragStop} onSelectionDrag={(event, dragged) => onNodeDrag(event, null, dragged)} onSelectionDragStop={(event, dragged) => onNodeDragStop(event, null, dragged)}
         onNodeClick={(_event, node) => node.type === "step" && actions.clicked(node.id)}
         onNodeDoubleClick={(_event, node) => node.type === "step" && actions.open(node.id)}
-        onEdgeClick={(_event, edge) => { store.select(onlyEdge(store.selection, edge.id)); frame.current?.focus({ preventScroll: true }); }}
+        onEdgeClick={(_event, edge) => { store.select(onlyEdge(store.selection, edge.id)); holdFocus(); }}
         onEdgeMouseEnter={(_event, edge) => store.setNearEdge(edge.id)} onEdgeMouseLeave={() => store.setNearEdge("")}
         onEdgeDoubleClick={(_event, edge) => !readonly && actions.add({ split: edge.data.edge })}
         onPaneClick={() => { store.select({ paths: [], current: store.selection.current, edge: "" }); actions.left(); }}
         onConnectStart={onConnectStart} onConnectEnd={onConnectEnd} onReconnect={onReconnect} isValidConnection={isValidConnection}
-        onMoveEnd={check}
+        onMoveEnd={check} onInit={check}
         nodesFocusable={false} edgesFocusable={false} disableKeyboardA11y deleteKeyCode={null} nodesConnectable={!readonly} nodesDraggable={!readonly}
         selectionKeyCode="Shift" multiSelectionKeyCode={["Control", "Meta"]} selectionMode={SelectionMode.Partial} nodeDragThreshold={TOUCHING} connectionRadius={28} autoPanOnNodeFocus={false}
         onlyRenderVisibleElements={isMany} minZoom={0.08} maxZoom={2} defaultViewport={start} elevateNodesOnSelect={false} elevateEdgesOnSelect={false}

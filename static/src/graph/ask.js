@@ -10,7 +10,12 @@ export function ask({ title, label, value = "", long = false, verb = "Save" }) {
 }
 
 export function tell({ title, body }) {
-  return show({ title, verb: "Close", body, result: () => null });
+  const place = document.createElement("div");
+  place.className = "pick-body";
+  // What is longer than the window is scrolled with the arrow keys.
+  place.tabIndex = 0;
+  place.append(body);
+  return show({ title, verb: "Close", body: place, result: () => null, focus: place });
 }
 
 function labelled(label, field) {

@@ -27,6 +27,7 @@ import { fillShelf } from "./shelf.js";
 import { openSocket } from "./socket.js";
 import { makeStore } from "./store.js";
 
+const ASKING = new Set(["connect", "add-after", "insert", "palette", "edges"]);
 const SAID_FOR_MS = 6000;
 const HINTS = {
   edit: "Arrow keys follow the edges, Enter opens the form, A adds a step, C connects, question mark lists all keys.",
@@ -236,7 +237,12 @@ class Graph extends HTMLElement {
         if (entry.command === "copy" && String(getSelection())) return;
         event.preventDefault();
         event.stopPropagation();
-        commands.run(entry.command, event);
+        // Between two questions of one command, what is typed is meant for the next question.
+        if (this.asking) return;
+        const done = commands.run(entry.command, event);
+        if (!ASKING.has(entry.command)) return;
+        this.asking = true;
+        done.finally(() => (this.asking = false));
       },
       pasted: (event) => {
         if (readonly) return;
