@@ -74,9 +74,12 @@ class Drawn:
 
     @property
     def row_words(self) -> str:
-        """Of a field of a schema: its type, and whether it is needed."""
+        """Of a field of a schema its type, and whether it is needed; of a named thing what it uses."""
         if self.one.noun != "field":
-            return ""
+            told = [
+                p.one.text for p in self.parts if p.one.path[-1:] in (("model",), ("use",), ("description",))
+            ]
+            return ", ".join(filter(None, told))[:80] if self.is_keyed else ""
         words = [
             text for part in self.parts if part.one.aspect == "type" for _, text, on in part.one.choices if on
         ]
@@ -196,4 +199,6 @@ def _preview(drawn: DrawnForm, known: KnownValues) -> None:
         return
     drawn.values_from = known.source
     for one in speaking:
-        one.preview = preview(one.one, names)
+        found = preview(one.one, names)
+        # What is wrong with it is said already.
+        one.preview = None if found is not None and found.is_error and one.has_errors else found

@@ -72,10 +72,11 @@ export async function takeOver(panel, address) {
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const shapeOf = (root) => [...root.querySelectorAll("[data-field]")].map((e) => e.dataset.field).join("\n");
-  const busy = panel.querySelector("form[data-dirty]") ?? panel.querySelector("form.field:focus-within, .add-form:focus-within");
+  const busy = panel.querySelector("form[data-dirty], form[data-flying]") ?? panel.querySelector("form.field:focus-within, .add-form:focus-within");
   if (shapeOf(panel) !== shapeOf(fresh.body)) {
     if (busy) {
-      busy.addEventListener("focusout", () => setTimeout(() => takeOver(panel, address), COALESCE), { once: true });
+      const again = () => setTimeout(() => takeOver(panel, address), COALESCE);
+      busy.addEventListener(busy.matches("[data-flying]") ? "mn:settled" : "focusout", again, { once: true });
       return;
     }
     const open = openFolds(panel);
@@ -86,7 +87,7 @@ export async function takeOver(panel, address) {
   }
   for (const form of fresh.body.querySelectorAll("form.field[data-field]")) {
     const old = panel.querySelector(`form.field[data-field="${CSS.escape(form.dataset.field)}"]`);
-    if (!old || old.matches("[data-dirty], :focus-within") || old.innerHTML === form.innerHTML) continue;
+    if (!old || old.matches("[data-dirty], [data-flying], :focus-within") || old.innerHTML === form.innerHTML) continue;
     old.replaceWith(form);
     window.htmx.process(form);
   }

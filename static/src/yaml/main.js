@@ -58,7 +58,7 @@ class Yaml extends HTMLElement {
           syntaxHighlighting(colours),
           EditorView.lineWrapping,
           EditorState.readOnly.of(this.readonly),
-          EditorView.contentAttributes.of({ "aria-label": "The blueprint as YAML", "data-testid": "yaml-content" }),
+          EditorView.contentAttributes.of({ "aria-label": "The blueprint as YAML", "data-testid": "yaml-content", tabindex: "0" }),
           EditorView.updateListener.of((update) => this.updated(update)),
         ],
       }),
