@@ -116,6 +116,8 @@ class DrawnForm:
     values_from: str
     """Where previews come from, in words; empty when there are none."""
     private: bool = False
+    bare: bool = False
+    """Without its heading: the page has one."""
 
     @property
     def id(self) -> str:
@@ -126,26 +128,26 @@ class DrawnForm:
     def address(self) -> str:
         """The query that names the subject."""
         query = {self.form.subject.kind: self.form.subject.key}
-        return urlencode(query | ({"private": "1"} if self.private else {}))
+        more = {"private": self.private, "bare": self.bare}
+        return urlencode(query | {key: "1" for key, holds in more.items() if holds})
 
     @property
     def all(self) -> list[Drawn]:
         return [*_flat(self.first), *_flat(self.rest)]
 
 
-def draw(opened: Opened, subject: Subject, values: KnownValues | None = None) -> DrawnForm | None:
+def draw(opened: Opened, subject: Subject, *, bare: bool = False) -> DrawnForm | None:
     """The form of a subject as the draft now is; None when the draft has no such thing."""
     form = form_of(subject, opened.data, opened.tools)
     if form is None:
         return None
-    known = values if values is not None else KnownValues(opened)
     first, rest = [Drawn(i) for i in form.first], [Drawn(i) for i in form.rest]
     for top in [*first, *rest]:
         _unfold(top)
-    drawn = DrawnForm(form, first, rest, [], "", opened.private)
+    drawn = DrawnForm(form, first, rest, [], "", opened.private, bare)
     _place_problems(opened, drawn)
     if opened.may_edit:
-        _preview(drawn, known)
+        _preview(drawn, KnownValues(opened))
     return drawn
 
 

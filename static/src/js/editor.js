@@ -1,5 +1,7 @@
 // What only the editor's pages need; the canvas and the YAML view bring bundles of their own.
-import { editorInspector, fieldForms, flush, say } from "./editor_inspector.js";
+import { openSocket } from "../graph/socket.js";
+import { token } from "./csrf.js";
+import { editorInspector, editorTab, fieldForms, flush, say } from "./editor_inspector.js";
 import { editorPanes } from "./editor_panes.js";
 import { expressionFields } from "./expression_fields.js";
 import { outline } from "./outline.js";
@@ -12,6 +14,7 @@ const panel = document.getElementById("inspector");
 fieldForms(main);
 expressionFields(main);
 if (panel) editorInspector(panel);
+else tab();
 const graph = document.querySelector("mn-graph[data-overlay]");
 if (graph) trialOverlay(graph);
 const steps = document.getElementById("outline");
@@ -29,3 +32,38 @@ document.addEventListener("click", async (event) => {
 window.addEventListener("beforeunload", () => {
   for (const form of main.querySelectorAll("form.field[data-dirty]")) window.htmx.trigger(form, "change");
 });
+
+// Beside the graph there is no canvas to hear the draft's socket and to undo.
+function tab() {
+  const head = document.querySelector("[data-testid=editor-head]");
+  editorTab(main);
+  const applied = (detail) => document.dispatchEvent(new CustomEvent("mn:applied", { detail }));
+  let known = Number(head.dataset.draftVersion);
+  document.addEventListener("mn:applied", (event) => {
+    known = Math.max(known, Number(event.detail?.version ?? 0));
+  });
+  if (head.dataset.draft && !document.querySelector("mn-yaml")) {
+    openSocket({
+      draft: head.dataset.draft,
+      after: () => known,
+      hear: (message) => {
+        if (message.type !== "ops" || message.version <= known) return;
+        applied({ version: message.version, origin: "socket" });
+      },
+    });
+  }
+  head.addEventListener("click", async (event) => {
+    const action = event.target.closest("[data-action]")?.dataset.action;
+    if (action !== "undo" && action !== "redo") return;
+    await flush(main);
+    const query = head.dataset.private === "true" ? "?private=true" : "";
+    const answer = await fetch(`/api/v1/blueprints/${encodeURIComponent(head.dataset.blueprint)}/draft/${action}${query}`, {
+      method: "POST",
+      headers: { "X-CSRFToken": token(), "Content-Type": "application/json" },
+      body: "{}",
+    });
+    const said = await answer.json();
+    if (answer.ok) applied({ version: said.version, patch: said.patch, origin: action });
+    else say("refused", said.detail ?? said.title);
+  });
+}

@@ -2,6 +2,7 @@
 // goes away, and takes over what others change without touching the field somebody is typing in.
 const PATIENCE = 2500;
 const COALESCE = 150;
+const AT_WORK = "form[data-dirty], form[data-flying]";
 
 export function editorInspector(panel) {
   const head = document.querySelector("[data-testid=editor-head]");
@@ -66,33 +67,52 @@ function chosen(query) {
   return only.toString();
 }
 
-// Fetches the form anew and replaces every field that says something else, except where somebody is at work.
-export async function takeOver(panel, address) {
+// Fetches a form anew and replaces every field that says something else, except where somebody is at work.
+export async function takeOver(place, address) {
   const answer = await fetch(address, { headers: { "HX-Request": "true" } });
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!answer.ok || !place.isConnected) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".subject-form");
+  const old = place.matches(".subject-form") ? place : place.querySelector(".subject-form");
+  if (!fresh || !old) return;
   const shapeOf = (root) => [...root.querySelectorAll("[data-field]")].map((e) => e.dataset.field).join("\n");
-  const busy = panel.querySelector("form[data-dirty], form[data-flying]") ?? panel.querySelector("form.field:focus-within, .add-form:focus-within");
-  if (shapeOf(panel) !== shapeOf(fresh.body)) {
+  if (old.id !== fresh.id || shapeOf(old) !== shapeOf(fresh)) {
+    const busy = old.querySelector(AT_WORK) ?? old.querySelector("form:focus-within");
     if (busy) {
-      const again = () => setTimeout(() => takeOver(panel, address), COALESCE);
+      const again = () => setTimeout(() => takeOver(place, address), COALESCE);
       busy.addEventListener(busy.matches("[data-flying]") ? "mn:settled" : "focusout", again, { once: true });
       return;
     }
-    const open = openFolds(panel);
-    panel.innerHTML = fresh.body.innerHTML;
-    reopen(panel, open);
-    window.htmx.process(panel);
+    const open = openFolds(old);
+    old.replaceWith(fresh);
+    reopen(fresh, open);
+    window.htmx.process(fresh);
     return;
   }
-  for (const form of fresh.body.querySelectorAll("form.field[data-field]")) {
-    const old = panel.querySelector(`form.field[data-field="${CSS.escape(form.dataset.field)}"]`);
-    if (!old || old.matches("[data-dirty], [data-flying], :focus-within") || old.innerHTML === form.innerHTML) continue;
-    old.replaceWith(form);
+  for (const form of fresh.querySelectorAll("form.field[data-field]")) {
+    const before = old.querySelector(`form.field[data-field="${CSS.escape(form.dataset.field)}"]`);
+    if (!before || before.matches(`${AT_WORK}, :focus-within`) || before.innerHTML === form.innerHTML) continue;
+    before.replaceWith(form);
     window.htmx.process(form);
   }
-  const heading = fresh.body.querySelector(".subject-head");
-  if (heading) panel.querySelector(".subject-head")?.replaceWith(heading);
+  const heading = fresh.querySelector(".subject-head");
+  if (heading) old.querySelector(".subject-head")?.replaceWith(heading);
+}
+
+// On the tabs every form stands by itself: what one changes, or somebody else, the others take over.
+export function editorTab(main) {
+  let due = 0;
+  const senders = new Set();
+  document.addEventListener("mn:applied", (event) => {
+    const own = event.detail?.origin === "form" ? event.target.closest?.(".subject-form") : null;
+    if (own) senders.add(own.id);
+    clearTimeout(due);
+    due = setTimeout(() => {
+      for (const form of main.querySelectorAll(".subject-form[data-address]")) {
+        if (!senders.has(form.id)) takeOver(form, form.dataset.address);
+      }
+      senders.clear();
+    }, COALESCE);
+  });
 }
 
 function openFolds(root) {
@@ -166,10 +186,8 @@ function settle(button) {
     const around = form.querySelector(".around");
     around.textContent = "";
     delete form.dataset.dirty;
-    const panel = form.closest("#inspector");
-    if (panel) document.dispatchEvent(new CustomEvent("mn:applied", { detail: { origin: "conflict" } }));
-    else location.reload();
     form.querySelector("[name=value]")?.blur();
+    document.dispatchEvent(new CustomEvent("mn:applied", { detail: { origin: "conflict" } }));
     return;
   }
   const keep = document.createElement("input");

@@ -74,8 +74,8 @@ class Yaml extends HTMLElement {
     if (this.dataset.draft) {
       this.socket = openSocket({
         draft: this.dataset.draft,
+        after: () => this.dataset.version,
         hear: (message) => message.type === "ops" && this.fetch(),
-        reconnected: () => this.fetch(),
       });
     }
     this.dataset.mounted = "true";

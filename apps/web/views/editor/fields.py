@@ -99,13 +99,14 @@ def inspector_of(request: HttpRequest, opened: Opened) -> dict[str, Any]:
     elif request.GET.get("edge"):
         subject = Subject("edge", request.GET["edge"])
     else:
-        subject = Subject("part", "settings")
-    return context | {"form": draw(opened, subject), "gone": subject.key}
+        part = request.GET.get("part", "settings")
+        subject = Subject("part", part if part in PARTS else "settings")
+    return context | {"form": draw(opened, subject, bare=_bare(request)), "gone": subject.key}
 
 
 def part_context(opened: Opened, *parts: str) -> dict[str, Any]:
     """The forms of some parts of the blueprint, for a tab."""
-    forms = {part: draw(opened, Subject("part", part)) for part in parts}
+    forms = {part: draw(opened, Subject("part", part), bare=True) for part in parts}
     return {"forms": forms, "urls": _urls(opened)}
 
 
@@ -154,7 +155,7 @@ def _slots(
     """What stands around the fields, each where it belongs; the fields themselves stay."""
     if not request.htmx:  # type: ignore[attr-defined]
         return _back(request, opened, form.subject)
-    drawn = draw(opened, form.subject)
+    drawn = draw(opened, form.subject, bare=_bare(request))
     if drawn is None:
         return _whole(request, opened, form.subject, made)
     context: dict[str, Any] = {
@@ -206,7 +207,7 @@ def _whole(
     """The form drawn anew, where it stood."""
     if not request.htmx:  # type: ignore[attr-defined]
         return _back(request, opened, subject)
-    drawn = draw(opened, subject)
+    drawn = draw(opened, subject, bare=_bare(request))
     context = {
         "opened": opened,
         "form": drawn,
@@ -259,6 +260,10 @@ def _open_to_edit(request: HttpRequest, name: str) -> Opened:
     if not opened.may_edit:
         raise NotFound(opened.why_read_only, next="Fork it to change it.")
     return opened
+
+
+def _bare(request: HttpRequest) -> bool:
+    return request.GET.get("bare") == "1"
 
 
 def _sent(request: HttpRequest) -> QueryDict:
