@@ -189,13 +189,19 @@ def read(one: Input, sent: Sequence[str]) -> Value:
     if one.widget == "tick":
         return bool(sent and sent[-1] == "yes")
     if one.widget == "names":
-        return [json_of(text) for text in dict.fromkeys(s for s in sent if s)] or MISSING
+        return _in_order(one, list(dict.fromkeys(s for s in sent if s))) or MISSING
     text = (sent[-1] if sent else "").replace("\r\n", "\n").replace("\r", "\n")
     if len(text) > MOST_TEXT:
         raise Unreadable(f"This has {len(text):,} characters; at most {MOST_TEXT:,} fit here.")
     if any("\ud800" <= c <= "\udfff" or c == "\x00" for c in text):
         raise Unreadable("This holds characters that cannot be stored as text.")
     return _read_text(one, text)
+
+
+def _in_order(one: Input, chosen: list[str]) -> list[Any]:
+    """What was chosen before in its old order, then what is new."""
+    before = [key for key in one.chosen if key in chosen]
+    return [json_of(key) for key in [*before, *(key for key in chosen if key not in before)]]
 
 
 def _read_text(one: Input, text: str) -> Value:
