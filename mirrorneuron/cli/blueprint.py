@@ -1,4 +1,4 @@
-"""`mn blueprint` and `mn schema`: check, import, publish, export and draw blueprints."""
+"""`mn blueprint` and `mn schema`: check, import, publish, compare, export and draw blueprints."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from apps.blueprints import selectors, services
+from apps.blueprints.comparing import Comparison, compare
 from apps.blueprints.core.contract_import import is_contract
 from apps.blueprints.core.document import NAME_PATTERN
 from apps.blueprints.core.parse import parse
@@ -138,6 +139,46 @@ def export(name: str, out: str | None) -> None:
     if out:
         _write(out, text)
     emit({"name": bare, "source": text, "written": out}, f"Wrote {out}." if out else text.rstrip("\n"))
+
+
+@blueprint.command("diff")
+@click.argument("name")
+@click.option(
+    "--from",
+    "before",
+    default="",
+    metavar="STATE",
+    help="A version's number, draft or gallery. [default: the version before]",
+)
+@click.option("--to", "after", default="", metavar="STATE", help="The same. [default: draft]")
+def diff_(name: str, before: str, after: str) -> None:
+    """Say what differs between two states in what they mean; where things stand does not count."""
+    found = compare(acting(), name, before, after)
+    emit(found.as_json(), lambda: "\n".join(_told(found)))
+
+
+def _told(found: Comparison) -> list[str]:
+    lines = [f"{found.before.label} → {found.after.label}"]
+    if not found.difference:
+        return [*lines, "Both mean the same."]
+    for one in found.difference.permissions:
+        lines.append(
+            f"{'!' if one.allows_more else ' '} {'no longer: ' * (one.kind == 'removed')}{one.words}"
+        )
+    for change in found.difference.changes:
+        lines.append(f"{_SIGNS[change.kind]} {change.section}: {change.title}")
+        for field in change.fields if change.kind == "changed" else ():
+            values = " → ".join(_short(v) for v in (field.before, field.after))
+            lines.append(f"    {field.path}: {values}")
+    return lines
+
+
+_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else text[:99] + "…"
 
 
 @blueprint.command()

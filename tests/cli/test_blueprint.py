@@ -87,3 +87,14 @@ def test_errors_of_a_publish_name_the_file(mn, tmp_path):
     path.write_text(STARTER.replace("NAME", "wrong").replace("kind: extract", "kind: extrct"))
     said = mn("blueprint", "publish", path)
     assert said.code == 1 and f"{path}:" in said.err
+
+
+def test_diff_says_what_changed_in_words_and_as_json(mn, tmp_path):
+    first, second = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    assert mn("blueprint", "new", "greeting", "--out", first).code == 0
+    second.write_text(first.read_text().replace("title: ", "title: New ", 1))
+    assert mn("blueprint", "import", first).code == 0 and mn("blueprint", "import", second).code == 0
+    said = mn("blueprint", "diff", "greeting", "--from", "1", "--to", "2")
+    assert "Version 1 → Version 2" in said.out and "~ metadata" in said.out and "title: " in said.out
+    assert "Both mean the same." in mn("blueprint", "diff", "greeting", "--from", "2", "--to", "2").out
+    assert mn("blueprint", "diff", "greeting", "--to", "1", "--from", "2", "--json").json["same"] is False

@@ -84,7 +84,7 @@ STYLE = """\
 
   .mn-diff-added { --g-state: var(--g-done); }
   .mn-diff-removed { --g-state: var(--g-fail); }
-  .mn-diff-changed { --g-state: var(--g-busy); }
+  .mn-diff-changed { --g-state: var(--g-wait); }
   .mn-diff-added > .mn-card,
   .mn-diff-changed > .mn-card { stroke: var(--g-state); stroke-width: 2; }
   .mn-diff-removed > .mn-card { stroke: var(--g-state); stroke-width: 2; stroke-dasharray: 5 4; }
