@@ -322,7 +322,8 @@ export function outline(root) {
   function land() {
     const item = wanted === "first" ? seen()[0] : itemOf(wanted);
     if (!item) return;
-    const isFree = isHere() || document.activeElement === document.body || document.activeElement === null;
+    // Whoever has gone on into a field meanwhile stays there.
+    const isFree = !document.activeElement?.closest("input, textarea, select, dialog[open], #inspector");
     mark(item, { focus: isFree, tell: isFree });
     wanted = "";
   }

@@ -34,7 +34,7 @@ export function trialOverlay(graph) {
       if (told.state === "succeeded") states[path].words = "";
     }
     shown = new Set(Object.keys(found.nodes));
-    graph.setStates(states);
+    graph.setStates?.(states); // Where the canvas is not built, the signs below say it.
     graph.dataset.test = found.status;
     if (!sign) return;
     sign.hidden = !found.run;
