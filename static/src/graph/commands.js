@@ -187,9 +187,10 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
   async function rename() {
     const node = store.view.nodes[here()];
     if (!node) return;
-    const wanted = await ask({ title: `Title of ${node.title}`, label: "Title", value: node.title });
-    if (!wanted || wanted === node.title) return;
-    session.do([{ kind: "set_config", node: node.path, path: ["title"], new: wanted }]);
+    const old = node.written_title;
+    const wanted = await ask({ title: `Title of ${node.title}`, label: "Title", value: old ?? node.title });
+    if (!wanted || wanted === (old ?? node.title)) return;
+    session.do([{ kind: "set_config", node: node.path, path: ["title"], new: wanted, ...(old == null ? {} : { old }) }]);
     canvas.focus(node.path);
     say(`Now called ${wanted}.`);
   }

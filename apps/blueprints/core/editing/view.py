@@ -171,6 +171,8 @@ class _Viewer:
             "scope": self.plan.scopes[path],
             "kind": kind,
             "title": self.plan.title(path),
+            # What an operation has to name as the old one; None when there is none.
+            "written_title": self.plan.written[path].get("title"),
             "subtitle": subtitle(self.plan, path),
             "boundary": str(boundary),
             "boundary_words": WORDS[boundary],
