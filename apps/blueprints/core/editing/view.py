@@ -172,7 +172,7 @@ class _Viewer:
             "kind": kind,
             "title": self.plan.title(path),
             # What an operation has to name as the old one; None when there is none.
-            "written_title": self.plan.written[path].get("title"),
+            "written_title": node.title if isinstance(self.plan.written[path].get("title"), str) else None,
             "subtitle": subtitle(self.plan, path),
             "boundary": str(boundary),
             "boundary_words": WORDS[boundary],
