@@ -16,9 +16,10 @@ from django.utils.safestring import SafeString
 
 from apps.approvals import selectors as approvals
 from apps.blueprints import selectors as blueprints
-from apps.blueprints.core import expressions
+from apps.blueprints.core import canonical, expressions
 from apps.blueprints.core.boundaries import all_nodes
 from apps.blueprints.core.document import Criterion, Document
+from apps.blueprints.core.editing.view import view_of
 from apps.blueprints.core.text_fit import title_of
 from apps.blueprints.core.tools import ToolSpec
 from apps.ledger.payloads import Extent
@@ -338,6 +339,16 @@ class RunPage:
             },
             selected=selected,
         )
+
+    @cached_property
+    def view(self) -> dict[str, Any]:
+        """The same picture as plain values, for the canvas."""
+        marks = {
+            path: {"title": self.titles.get(node.id) or title_of(node.title, node.id)}
+            | {"state": self.states.get(node.id, "blocked")}
+            for path, node in all_nodes(self.document.graph)
+        }
+        return view_of(canonical.stored(self.document), tools=self.tools, mode="run", marks=marks)
 
     @cached_property
     def recoveries(self) -> list[str]:

@@ -36,6 +36,7 @@ urlpatterns = [
     path("inbox/<uuid:request_id>/decision", inbox.decide, name="inbox-decide"),
     path("runs", runs.index, name="runs"),
     path("runs/<uuid:run_id>", runs.detail, name="runs-detail"),
+    path("runs/<uuid:run_id>/graph", runs.graph, name="runs-graph"),
     path("runs/<uuid:run_id>/kill-worker", runs.kill_worker, name="runs-kill-worker"),
     path("runs/<uuid:run_id>/effects/<uuid:effect_id>", runs.effect, name="runs-effect"),
     *(

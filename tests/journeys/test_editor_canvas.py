@@ -18,6 +18,7 @@ from mirrorneuron import assets
 from tests import services
 from tests.journeys.canvas_page import CanvasPage, node, view_of
 from tests.journeys.conftest import Product, Watched
+from tests.journeys.steps import run_from_gallery, wait_status
 
 pytestmark = pytest.mark.browser
 
@@ -405,9 +406,32 @@ def test_another_page_of_the_same_draft_follows(
     other = session.new_page()
     other.goto(page.url)
     other.wait_for_selector("mn-graph[data-mounted][data-idle=true]")
+    page.get_by_text("Kinds of steps").click()
     page.locator("#palette [data-kind=timer]").click()
     expect(page.locator(".mn-step")).to_have_count(1)
     expect(other.locator(".mn-step")).to_have_count(1)
     expect(other.locator("mn-graph")).to_have_attribute("data-version", "1")
     other.close()
+    watched.assert_quiet()
+
+
+def test_a_run_is_followed_on_the_canvas(product: Product, session: BrowserContext, watched: Watched) -> None:
+    page = watched.page
+    page.emulate_media(reduced_motion="reduce")
+    run_from_gallery(page)
+    wait_status(page, "waiting")
+    page.locator("[data-action=canvas]").click()
+    page.wait_for_selector("mn-graph[data-mounted]")
+    expect(page.get_by_test_id("picture")).to_be_hidden()
+    waiting = page.locator(".mn-step[data-state=waiting]")
+    expect(waiting).to_have_count(1)
+    expect(waiting).to_have_accessible_name(re.compile("needs a person"))
+    done = page.locator(".mn-step[data-state=succeeded]").first
+    done.focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#step-panel")).to_have_attribute(
+        "data-step-path", str(done.get_attribute("data-node-id"))
+    )
+    page.locator("[data-action=canvas]").click()
+    expect(page.get_by_test_id("picture")).to_be_visible()
     watched.assert_quiet()

@@ -32,7 +32,10 @@ def change(page: Page, node: str, path: list[str], old: object, new: object) -> 
           });
           return answer.status;
         }""",
-        [NAME, {"op_id": str(uuid4()), "kind": "set_config", "node": node, "path": path, "old": old, "new": new}],
+        [
+            NAME,
+            {"op_id": str(uuid4()), "kind": "set_config", "node": node, "path": path, "old": old, "new": new},
+        ],
     )
     assert done == 200
 

@@ -46,6 +46,19 @@ def test_the_picture_carries_the_live_states(demo: Run, browser: ClientOf, alice
     assert re.search(rf'data-node-id="{waiting.node_id}"[^>]*data-state="waiting"', picture)
 
 
+def test_the_canvas_gets_the_same_picture_as_values(
+    demo: Run, browser: ClientOf, alice: User, charlie: User
+) -> None:
+    view: Any = browser(alice).get(f"/runs/{demo.id}/graph").json()
+    states = {path: node["state"] for path, node in view["nodes"].items()}
+    assert view["mode"] == "run" and view["edges"]
+    assert "waiting:approval" in states.values() and "succeeded" in states.values()
+    page = browser(alice).get(f"/runs/{demo.id}").content.decode()
+    for path, state in states.items():
+        assert f'data-node-id="{path}"' in page and f'data-state="{state.partition(":")[0]}"' in page
+    assert browser(charlie).get(f"/runs/{demo.id}/graph").status_code == 404
+
+
 def test_the_waiting_step_is_open_and_leads_to_the_inbox(demo: Run, browser: ClientOf, alice: User) -> None:
     html = browser(alice).get(f"/runs/{demo.id}").content.decode()
     question = ApprovalRequest.objects.get(run=demo)

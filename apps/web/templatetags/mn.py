@@ -46,6 +46,13 @@ def bundle(name: str) -> SafeString:
 
 
 @register.simple_tag
+def bundle_file(name: str, part: str) -> str:
+    """Address of a bundle's `js` or `css`, for loading it later. Empty where it is not built."""
+    file = bundle_files(name).get(part)
+    return static(f"dist/{file}") if file else ""
+
+
+@register.simple_tag
 def has_bundle(name: str) -> bool:
     """Whether a bundle is there, for saying in words that it is not."""
     return bool(bundle_files(name))

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
@@ -95,6 +95,13 @@ def detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "earlier": len(latest) < run.seq,
     }
     return page(request, "runs/detail.html", context)
+
+
+@require_safe
+def graph(request: HttpRequest, run_id: UUID) -> JsonResponse:
+    """The view model of a run's canvas; states that change later come with the page's own fragments."""
+    shown = RunPage(principal_of(request), _run(request, run_id))
+    return JsonResponse(shown.view, headers={"Cache-Control": "private, no-store"})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -165,11 +165,23 @@ const Note = memo(function Note({ data: { note } }) {
   );
 });
 
+const stateOf = (store, node) => (store.state(node.path)?.state ?? node.state ?? "").split(":")[0];
+
+/** Ways that were not taken fade; which way a finished step left by shows in what follows it. As in svg.py. */
+function progressOf(edge, source, target) {
+  if (source === "skipped" || target === "skipped") return "mn-unused";
+  if (edge.back || !["succeeded", "failed"].includes(source)) return "";
+  return ["blocked", "cancelled"].includes(target) ? "" : "mn-taken";
+}
+
 const Line = memo(function Line({ id, data }) {
-  const { store, actions, readonly } = useShared();
+  const { store, actions, readonly, mode } = useShared();
   const from = useKey(store, `edge:${id}`, () => store.shiftOf(data.edge.from));
   const to = useKey(store, `edge:${id}`, () => store.shiftOf(data.edge.to));
   const isNear = useKey(store, `edge:${id}`, () => store.nearEdge === id);
+  const isRun = mode === "run";
+  const source = useKey(store, `state:${data.edge.from}`, () => (isRun ? stateOf(store, data.from) : ""));
+  const target = useKey(store, `state:${data.edge.to}`, () => (isRun ? stateOf(store, data.to) : ""));
   const edge = useMemo(() => {
     if (!from && !to) return data.edge;
     const shifted = (node, by) => (by ? { ...node, x: node.x + by[0], y: node.y + by[1] } : node);
@@ -180,7 +192,7 @@ const Line = memo(function Line({ id, data }) {
   const path = edge.back ? angles(edge.points) : curves(edge.points);
   const middle = edge.points[Math.floor((edge.points.length - 1) / 2)];
   const after = edge.points[Math.floor((edge.points.length - 1) / 2) + 1];
-  const classes = ["mn-line", edge.back && "mn-back", data.isSelected && "mn-is-selected", edge.problem && "mn-wrong", edge.diff && `mn-diff-${edge.diff}`, edge.unused && "mn-unused", edge.taken && "mn-taken"];
+  const classes = ["mn-line", edge.back && "mn-back", data.isSelected && "mn-is-selected", edge.problem && "mn-wrong", edge.diff && `mn-diff-${edge.diff}`, isRun && progressOf(edge, source, target)];
   return (
     <g className={classes.filter(Boolean).join(" ")} data-edge={edge.id} data-testid={`edge-${edge.from}-${edge.to}`}>
       <title>{[`${data.from.title} → ${data.to.title}`, edge.label || edge.port, edge.when && `when ${edge.when}`, edge.max_rounds && `at most ${edge.max_rounds} rounds`, edge.problem].filter(Boolean).join(", ")}</title>
@@ -214,7 +226,7 @@ function firstViewport(view, { width, height }) {
 }
 
 function Flow({ store, actions, readonly, mode, onReady, label, describedBy, size }) {
-  shared = useMemo(() => ({ store, actions, readonly }), [store, actions, readonly]);
+  shared = useMemo(() => ({ store, actions, readonly, mode }), [store, actions, readonly, mode]);
   const flow = useReactFlow();
   const start = useMemo(() => firstViewport(store.view, size), [store, size]);
   const view = useKey(store, "view", () => store.view);

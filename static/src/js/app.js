@@ -9,6 +9,7 @@ import { timeZone } from "./time_zone.js";
 import { followStep } from "./follow_step.js";
 import { inboxKeys } from "./inbox_keys.js";
 import { killWorker } from "./kill_worker.js";
+import { runCanvas } from "./run_canvas.js";
 import { stepPanel } from "./step_panel.js";
 
 const behaviours = {
@@ -16,6 +17,7 @@ const behaviours = {
   "submit-now": submitNow,
   "inbox-keys": inboxKeys,
   "kill-worker": killWorker,
+  "run-canvas": runCanvas,
   "step-panel": stepPanel,
 };
 
