@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.template import Context, Template
 
+from apps.blueprints.core import svg
 from mirrorneuron import assets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,3 +127,23 @@ def test_the_pure_parts_of_the_canvas_pass_their_own_tests() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     ran = re.search(r"^\S* ?tests (\d+)$", done.stdout, re.MULTILINE)
     assert ran and int(ran[1]) > 0, done.stdout
+
+
+def test_every_key_of_the_canvas_is_in_its_page() -> None:
+    keys = (ROOT / "static" / "src" / "graph" / "core" / "keys.js").read_text()
+    page = (ROOT / "docs" / "editor.md").read_text()
+    said = re.findall(r'shown: "([^"]+)", says: "([^"]+)"', keys)
+    assert len(said) > 20
+    assert [row for row in said if f"| <kbd>{row[0]}</kbd> | {row[1]} |" not in page] == []
+
+
+def test_canvas_and_picture_draw_the_same_signs() -> None:
+    signs = (ROOT / "static" / "src" / "graph" / "core" / "signs.js").read_text()
+    drawn = [*svg._BADGES.values(), *svg._MARKS.values(), *svg.STATE_WORDS.values()]
+    assert [sign for sign in drawn if f'"{sign}"' not in signs] == []
+
+
+def test_one_file_alone_knows_the_library() -> None:
+    sources = (ROOT / "static" / "src").rglob("*.js*")
+    importers = {path.name for path in sources if re.search(r'from "@xyflow', path.read_text())}
+    assert importers == {"adapter.jsx"}
