@@ -263,8 +263,14 @@ class Edits:
         self._insert_lines(end, writing.items(values, indent, self.newline, small=small), depth)
 
     def _insert_lines(self, end: int, lines: list[str], depth: int) -> None:
-        place = line_end(self.text, end)
-        self._splice(place, place, "".join(self.newline + line for line in lines), depth)
+        # Whole lines, so that taking away the line above leaves them alone.
+        place = self.text.find("\n", end) + 1
+        if place:
+            self._splice(place, place, "".join(line + self.newline for line in lines), depth)
+        else:
+            self._splice(
+                len(self.text), len(self.text), "".join(self.newline + line for line in lines), depth
+            )
 
     def _joint(self, span: Span, start: int) -> str:
         """What stands between two entries of a flow collection."""

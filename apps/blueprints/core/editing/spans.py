@@ -36,6 +36,7 @@ NEAR = 120
 """Splices closer than so many characters are looked at together."""
 MOST_PIECES = 60
 """A change in more places than this is read in full."""
+_MARKER = re.compile(r"^(?:---|\.\.\.)", re.MULTILINE)
 _ANCHOR = re.compile(r"(?:^|[\s\[{,:-])[&*][^\s,\[\]{}]", re.MULTILINE)
 
 
@@ -406,8 +407,14 @@ class _Entry:
         begins = [self.begin(span, start, index) for index in range(len(span.children))]
         if self.splice.start < begins[0] or self.splice.end > stop:
             return None
-        first = max(i for i, begin in enumerate(begins) if begin <= self.splice.start)
-        last = max(i for i, begin in enumerate(begins) if begin < max(self.splice.end, self.splice.start + 1))
+        # What is put between two entries belongs to the end of the first, as its indentation decides.
+        inserts = self.splice.start == self.splice.end
+        first = max(
+            i
+            for i, begin in enumerate(begins)
+            if begin < self.splice.start or (begin == self.splice.start and not (inserts and i))
+        )
+        last = max((i for i, begin in enumerate(begins) if begin < self.splice.end), default=first)
         return first, max(first, last)
 
     def attempt(self, level: _Level) -> Source | None:
@@ -415,7 +422,12 @@ class _Entry:
         following = level.last + 1
         stop = self.begin(span, level.start, following) if following < len(span.children) else level.stop
         pad = begin - line_start(self.source.text, begin)
-        chunk = " " * pad + self.text[begin : stop + self.splice.grows]
+        end = stop + self.splice.grows
+        chunk = " " * pad + self.text[begin:end]
+        if end < len(self.text) and self.text[end - 1] != "\n":
+            return None  # The change reaches into what follows.
+        if _MARKER.search(chunk):
+            return None
         if len(chunk) > max(20_000, len(self.text) // 2) and level.path == ():
             return None
         moved = begin - pad
