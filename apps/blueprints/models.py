@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import models
 
+from apps.blueprints.fields import OrderedJSONField
 from apps.blueprints.review_models import Pin, Review, ReviewAnswer, ReviewComment
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.ids import uuid7
@@ -136,8 +137,11 @@ class DraftOperation(models.Model):
     actor_label = models.CharField(max_length=254)
     kind = models.CharField(max_length=20)
     """One of `operations.KINDS`, or undo, redo, restore, merge."""
-    payload = models.JSONField()
-    """As applied; of undo, redo, restore, merge, set_source: `splices` in the text before."""
+    payload = OrderedJSONField()
+    """As applied, keys in their order, so that it can be done again to the byte.
+
+    Of undo, redo, restore, merge and set_source it holds `splices`, [[start, end, text]] of the text before.
+    """
     inverse = models.JSONField()
     """[[start, end, text]] in the text after it: gives the bytes before it back."""
     undoes = models.UUIDField(null=True)
