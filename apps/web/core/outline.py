@@ -40,6 +40,8 @@ class Row:
     title: str
     kind: str
     """Empty for a group."""
+    number: int
+    """Of its row on the page, for what refers to it; an id may hold anything while it is wrong."""
     name: str = ""
     """The tool, agent or blueprint it uses; a group's description."""
     boundary: str = ""
@@ -84,6 +86,7 @@ class _Rows:
         folded = plan.canvas.get("collapsed")
         self.folded = {f for f in folded if isinstance(f, str)} if isinstance(folded, list) else set()
         self.groups = view["groups"]
+        self.count = 0
         self.member_of = {path: key for key, group in self.groups.items() for path in group["nodes"]}
 
     def inside(self, scope: str, depth: int) -> list[Row]:
@@ -98,6 +101,10 @@ class _Rows:
                 rows.append(self.group(group, scope, depth))
         return rows
 
+    def next_number(self) -> int:
+        self.count += 1
+        return self.count
+
     def _place(self, path: str) -> tuple[int, float]:
         node = self.nodes.get(path)
         return (int(node["x"]) // COLUMN, node["y"]) if node is not None else (1 << 30, 0)
@@ -106,10 +113,11 @@ class _Rows:
         group = self.groups[key]
         members = [p for p in group["nodes"] if self.plan.scopes.get(p) == scope]
         rows = [self.node(path, depth) for path in sorted(members, key=self._place)]
+        errors, warnings = sum(r.errors for r in rows), sum(r.warnings for r in rows)
         return Row(
-            key, group["title"] or key, "", name=group["description"], rows=rows, holds=True,
-            folded=group["collapsed"], errors=sum(r.errors for r in rows),
-            warnings=sum(r.warnings for r in rows), members=members,
+            key, group["title"] or key, "", self.next_number(), name=group["description"],
+            rows=rows, holds=True, folded=group["collapsed"], errors=errors, warnings=warnings,
+            members=members,
         )  # fmt: skip
 
     def node(self, path: str, depth: int) -> Row:
@@ -117,7 +125,7 @@ class _Rows:
         problems = seen.get("problems", {})
         node = self.plan.nodes[path]
         return Row(
-            path, self.plan.title(path), node.kind,
+            path, self.plan.title(path), node.kind, self.next_number(),
             name={"tool": node.tool, "agent": node.agent, "subflow": node.blueprint}.get(node.kind, ""),
             boundary=seen.get("boundary", ""), boundary_words=seen.get("boundary_words", ""),
             errors=problems.get("errors", 0), warnings=problems.get("warnings", 0),
