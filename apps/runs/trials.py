@@ -54,7 +54,9 @@ class Plan:
     draft_version: int
     label: str
     outside: tuple[str, ...]
-    """Steps that may not meet given data for real; with any of them a test with data is only simulated."""
+    """Steps that act outside, or let a model choose where to look."""
+    leaves_out: bool
+    """Steps before those that run are left out or replaced, perhaps the one where a person decides."""
 
     @property
     def inputs_schema(self) -> dict[str, Any]:
@@ -66,7 +68,8 @@ class Plan:
 
     @property
     def only_simulated(self) -> bool:
-        return bool(self.trial.data and self.outside)
+        """Nothing acts outside for real unless all that leads there has really happened in the same run."""
+        return bool(self.leaves_out and self.outside)
 
 
 def plan_trial(principal: Principal, name: str, aim: Aim, *, data_from: Any = None) -> Plan:
@@ -92,7 +95,9 @@ def plan_trial(principal: Principal, name: str, aim: Aim, *, data_from: Any = No
             else "Choose another step.",
         ) from refused
     outside = tuple(touches_outside(trial, builtin_tools()))
-    return Plan(trial, draft.source, draft.version, f"draft {draft.version}, {aim.words}", outside)
+    leaves_out = bool(trial.data) or aim.kind in ("only", "item")
+    label = f"draft {draft.version}, {aim.words}"
+    return Plan(trial, draft.source, draft.version, label, outside, leaves_out)
 
 
 def start_trial(
@@ -108,7 +113,8 @@ def start_trial(
     """Test the draft, or a part of it; the run is labelled as the test it is.
 
     simulate: nothing leaves the machine. For real a test needs the right to operate besides the right to
-    edit, and given data may not reach a step that acts outside, since data has lost the mark of its origin.
+    edit, and a step acts outside only if all that leads to it really happened in the same run: nobody who
+    decides before it can be left out, and data has lost the mark of where it came from.
     Raises as `plan_trial` and `start_run` do, and Forbidden.
     """
     plan = plan_trial(principal, name, aim, data_from=data_from)
@@ -116,11 +122,11 @@ def start_trial(
         principal.require(Permission.OPERATE)
         if plan.only_simulated:
             raise InvalidInput(
-                f"This test has pinned data, which nobody has vouched for, and {', '.join(plan.outside)} "
-                "would act on it outside.",
+                f"{', '.join(plan.outside)} would act outside, but what comes before did not happen in this "
+                "test: it is left out or replaced by data, which has lost the mark of where it came from.",
                 code="data_meets_effect",
-                fields={"simulate": "Must be true with pinned data."},
-                next="Simulate it, or remove the pins.",
+                fields={"simulate": "Must be true here."},
+                next="Simulate it, or run up to here without pins.",
             )
     given = {key: value for key, value in inputs.items() if key != PINNED}
     if plan.trial.data:

@@ -200,6 +200,21 @@ def test_pinned_data_never_meets_a_real_effect(owner: Any) -> None:
     assert started(owner, Aim(), name="writer").status == "succeeded"
 
 
+def test_a_step_alone_never_acts_without_the_person_before_it(owner: Any) -> None:
+    source = (
+        WRITES.replace("    - {id: text", '    - {id: ask, kind: approval, title: "Well?"}\n    - {id: text')
+        .replace("edges: [", "edges: [{from: ask.approved, to: text}, ")
+        .replace('"{{ steps.text.output }}"', "x")
+    )
+    services.import_blueprint(owner, source)
+    assert trials.plan_trial(owner, "writer", Aim("only", "file")).trial.runs == ("file",)
+    with pytest.raises(InvalidInput) as refused:
+        trials.start_trial(owner, "writer", Aim("only", "file"), {}, simulate=False)
+    assert refused.value.code == "data_meets_effect"
+    asked = started(owner, Aim("upto", "file"), name="writer", simulate=False)
+    assert asked.status == "waiting"
+
+
 def test_what_a_person_decides_cannot_be_pinned(owner: Any) -> None:
     services.import_blueprint(owner, WRITES.replace("name: writer", "name: asker").replace(
         "- {id: text, kind: transform, output: hello}", '- {id: text, kind: approval, title: "Well?"}'
