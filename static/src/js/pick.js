@@ -24,6 +24,8 @@ export function pick({ title, placeholder = "", items = [], load = null, empty =
   let shown = [];
   let at = -1;
   let asked = 0;
+  let answered = 0;
+  let isDecided = false;
   const before = document.activeElement;
 
   return new Promise((resolve) => {
@@ -73,7 +75,11 @@ export function pick({ title, placeholder = "", items = [], load = null, empty =
       if (!load) return draw(rank(items, field.value));
       const mine = (asked += 1);
       const found = await load(field.value).catch(() => []);
-      if (mine === asked) draw(found);
+      if (mine !== asked) return;
+      answered = mine;
+      draw(found);
+      if (isDecided) choose(at);
+      isDecided = false;
     };
 
     field.addEventListener("input", look);
@@ -82,7 +88,11 @@ export function pick({ title, placeholder = "", items = [], load = null, empty =
       if (way && shown.length) {
         const next = at + way;
         mark(Math.abs(way) === 1 ? (next + shown.length) % shown.length : Math.min(shown.length - 1, Math.max(0, next)));
-      } else if (event.key === "Enter") choose(at);
+      } else if (event.key === "Enter") {
+        // Who is quicker than the list gets what it will say is best.
+        if (asked > answered) isDecided = true;
+        else choose(at);
+      }
       else return;
       event.preventDefault();
     });
