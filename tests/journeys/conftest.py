@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests import services
 from tests.faults.harness import MN, ROOT, Process, environment, until
@@ -110,6 +110,7 @@ def session(browser: Browser, product: Product) -> Iterator[BrowserContext]:
     """Signed in by the printed link, once per product."""
     context = browser.new_context(base_url=product.base)
     context.set_default_timeout(15_000)
+    expect.set_options(timeout=15_000)
     page = context.new_page()
     sign_in(page, product)
     page.close()

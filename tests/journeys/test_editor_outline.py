@@ -142,6 +142,40 @@ def test_on_a_phone_the_outline_is_the_editor(watched: Watched) -> None:
     watched.assert_quiet()
 
 
+def test_what_a_map_holds_is_added_copied_and_folded_by_keyboard(watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    name = begin(page, "Go through a list")
+
+    page.get_by_test_id("outline-add").focus()
+    page.keyboard.press("Enter")
+    choose(page, "For each")
+    added(page, "each")
+    # An empty map takes the step in.
+    page.keyboard.press("/")
+    choose(page, "Transform")
+    added(page, "each/transform")
+    page.keyboard.press("Control+c")
+    expect(page.get_by_test_id("outline-voice")).to_contain_text("Copied")
+    page.keyboard.press("Control+v")
+    expect(row(page, "each/transform_2")).to_be_visible()
+    page.keyboard.press("Control+d")
+    expect(row(page, "each/transform_3")).to_be_visible()
+
+    row(page, "each").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(row(page, "each/transform")).to_be_hidden()
+    page.keyboard.press("ArrowRight")
+    expect(row(page, "each/transform")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(row(page, "each").locator("[role=treeitem]:focus")).to_have_count(1)
+
+    body = document(page, name)["graph"]["nodes"][0]["body"]
+    assert sorted(n["id"] for n in body["nodes"]) == ["transform", "transform_2", "transform_3"]
+    watched.assert_quiet()
+
+
 def test_the_tree_can_be_read_by_a_screen_reader(watched: Watched) -> None:
     page = watched.page
     page.set_viewport_size({"width": 1440, "height": 900})
