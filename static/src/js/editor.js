@@ -17,6 +17,11 @@ if (panel) editorInspector(panel);
 else tab();
 const graph = document.querySelector("mn-graph[data-overlay]");
 if (graph) trialOverlay(graph);
+const offered = document.getElementById("palette-entries");
+document.getElementById("palette")?.addEventListener("click", (event) => {
+  const chosen = event.target.closest("[data-add]");
+  if (chosen) document.dispatchEvent(new CustomEvent("mn:add", { detail: JSON.parse(offered.textContent)[chosen.dataset.add] }));
+});
 const steps = document.getElementById("outline");
 if (steps) outline(steps);
 // The canvas says how its own changes fare.

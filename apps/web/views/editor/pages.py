@@ -9,6 +9,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.blueprints import services as blueprint_services
+from apps.blueprints.core.editing.palette import KINDS, palette
 from apps.web import pictures
 from apps.web.editing import Opened, open_blueprint
 from apps.web.views.doors import page, principal_of
@@ -57,4 +58,11 @@ def _graph(opened: Opened) -> dict[str, Any]:
         **outline_of(opened),
         **problems_of(opened),
         "view": opened.view,
+        "palette": _palette(opened) if opened.may_edit else [],
     }
+
+
+def _palette(opened: Opened) -> list[dict[str, Any]]:
+    """The kinds of steps in plain words; tools and agents are found by searching."""
+    found = {entry.kind: entry for entry in palette(opened.data, opened.tools) if not entry.name}
+    return [found[kind].as_json() for kind in KINDS if kind in found]
