@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.conftest import Product, Shoot, Watched
 from tests.journeys.steps import run_from_gallery, wait_status
@@ -120,3 +120,51 @@ def test_a_step_is_changed_tested_alone_compared_and_published(
     assert_accessible(page, "versions")
     assert "pinned" not in product.mn("blueprint", "export", NAME).get("source", "")
     watched.assert_quiet(r"409", r"422")
+
+
+def test_a_colleague_asks_for_changes_at_a_step_and_then_approves(
+    product: Product, watched: Watched, browser: Browser, shoot: Shoot
+) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1440, "height": 860})
+    page.goto(f"/blueprints/{NAME}/edit")
+    change(page, STEP, ["notes"], None, "Only what an accountant has to look at.")
+    link = product.mn("user", "add", "erin@example.com", "--name", "Erin", "--role", "editor")["sign_in"]
+    page.goto(f"/blueprints/{NAME}/publish")
+    page.get_by_label("Erin").check()
+    page.get_by_label("What to look at").fill("Is the note clear?")
+    page.locator('[data-action="ask-review"]').click()
+    expect(page.get_by_test_id("answers")).to_contain_text("No answer yet")
+    review = page.url
+
+    context = browser.new_context(base_url=product.base)
+    context.set_default_timeout(15_000)
+    erin = Watched(context.new_page())
+    erin.page.goto(f"/sign-in/{link.rpartition('/')[2]}")
+    erin.page.get_by_test_id("rail-inbox").wait_for()
+    erin.page.goto("/blueprints")
+    erin.page.get_by_test_id("reviews-waiting").get_by_role("link").click()
+    erin.page.get_by_test_id("changes-steps").get_by_role("link", name="Comment on it").click()
+    expect(erin.page.get_by_label("About")).to_have_value(STEP)
+    erin.page.get_by_test_id("comment-form").get_by_role("textbox").fill("Say which amounts.")
+    erin.page.locator('[data-action="comment"]').click()
+    expect(erin.page.get_by_test_id("comments")).to_have_attribute("data-node-id", STEP)
+    shoot(erin.page, "review")
+    assert_accessible(erin.page, "review")
+    erin.page.locator('[data-action="request-changes"]').click()
+
+    page.goto(f"/blueprints/{NAME}/publish")
+    expect(page.get_by_test_id("review-warning")).to_contain_text("A reviewer asked for changes.")
+    page.locator('button[data-action="publish"]').click()
+    expect(page.get_by_role("alert")).to_contain_text("Tick the box if you mean it.")
+    expect(erin.page.get_by_test_id("answers")).to_contain_text("Wants changes")
+    erin.page.locator('[data-action="approve"]').click()
+    expect(erin.page.get_by_test_id("answers")).to_contain_text("Approved")
+    page.goto(f"/blueprints/{NAME}/publish")
+    page.locator('button[data-action="publish"]').click()
+    page.wait_for_url(f"**/blueprints/{NAME}")
+    page.goto(review)
+    expect(page.locator("h1 + .pill")).to_have_attribute("data-state", "published")
+    erin.assert_quiet()
+    watched.assert_quiet(r"409")
+    context.close()
