@@ -104,6 +104,8 @@ def test_a_graph_is_drawn_mended_and_undone_by_keyboard_alone(watched: Watched, 
     while count := allow.count():
         allow.first.press("Enter")
         expect(allow).to_have_count(count - 1)
+        # The list is another one; the keyboard stays in it.
+        expect(box.locator(":focus")).to_have_count(1)
     assert set(document(page, name)["contract"]["boundaries"]["allowed_tools"]) == {
         "draft_email",
         "send_email",

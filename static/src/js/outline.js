@@ -387,6 +387,20 @@ export function outline(root) {
     for (const entry of box.querySelectorAll(".fix-entry")) if (!left.has(wordsOf(entry)) && !entry.contains(document.activeElement)) entry.remove();
   }
 
+  // A fix was done: the list is another one, and the keyboard goes to the fix that stands there now.
+  const box = document.getElementById("problems");
+  let mended = -1;
+  const fixesIn = () => [...box.querySelectorAll("[data-action=fix]")];
+  box?.addEventListener("htmx:beforeRequest", () => {
+    mended = fixesIn().indexOf(document.activeElement);
+  });
+  box?.addEventListener("htmx:afterSettle", () => {
+    const said = box.querySelector("[data-testid=fix-said]")?.textContent;
+    if (said) say(said);
+    if (mended < 0 || (document.activeElement !== document.body && !box.contains(document.activeElement))) return;
+    (fixesIn()[mended] ?? fixesIn().at(-1) ?? box.querySelector("summary") ?? current())?.focus();
+    mended = -1;
+  });
   document.addEventListener("mn:applied", (event) => {
     if (own && event.target !== root) own.session.heard(event.detail ?? {});
     later();
