@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from apps.blueprints import ports, publishing, reviews, services
 from apps.blueprints.comparing import compare
@@ -107,6 +109,41 @@ def test_a_version_put_back_into_the_draft_is_that_text_again(owner: Any) -> Non
     restore(owner, NAME, version=1)
 
     assert draft_for(owner, NAME).source == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_an_edit_and_a_publication_at_once_nothing_unseen_is_published(owner: Any) -> None:
+    """Whichever comes first: the version is the text that was looked at, or there is none."""
+    seen = draft(owner, text(title="Better"))
+    start = threading.Barrier(2)
+    refused: list[DraftMoved] = []
+
+    def publish() -> None:
+        start.wait()
+        try:
+            publishing.publish_draft(owner, NAME, draft_version=seen)
+        except DraftMoved as moved:
+            refused.append(moved)
+        finally:
+            connection.close()
+
+    def edit() -> None:
+        start.wait()
+        try:
+            draft(owner, text(title="Somebody else's"))
+        finally:
+            connection.close()
+
+    people = [threading.Thread(target=publish), threading.Thread(target=edit)]
+    for one in people:
+        one.start()
+    for one in people:
+        one.join()
+
+    second = Version.objects.filter(number=2).first()
+    assert (second is None) == bool(refused)
+    assert second is None or second.source == text(title="Better")
+    assert "Somebody else's" in draft_for(owner, NAME).source
 
 
 # --- forks ------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import { followStep } from "./follow_step.js";
 import { inboxKeys } from "./inbox_keys.js";
 import { killWorker } from "./kill_worker.js";
 import { runCanvas } from "./run_canvas.js";
+import { showMark } from "./show_mark.js";
 import { stepPanel } from "./step_panel.js";
 
 const behaviours = {
@@ -18,6 +19,7 @@ const behaviours = {
   "inbox-keys": inboxKeys,
   "kill-worker": killWorker,
   "run-canvas": runCanvas,
+  "show-mark": showMark,
   "step-panel": stepPanel,
 };
 
