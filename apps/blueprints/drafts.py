@@ -31,6 +31,7 @@ from apps.blueprints.core.editing.log import (
     taken_back,
     text_before,
 )
+from apps.blueprints.core.editing.opposite import opposite
 from apps.blueprints.core.editing.patch import patch_between
 from apps.blueprints.core.editing.sketch import sketch
 from apps.blueprints.core.editing.spans import Source, advance, read
@@ -540,23 +541,27 @@ def _taken_back(principal: Principal, draft: Draft, chosen: list[DraftOperation]
 def _reversal(source: Source, row: DraftOperation, later: list[Entry]) -> list[Splice]:
     """Raises UndoRefused, with the reason in words."""
     found = taken_back(source.text, splices_from(row.inverse), later)
+    why = _why_not(source, row, found)
+    if not why and not isinstance(found, InTheWay):
+        return found
+    meant = opposite(source, row.kind, row.payload, row.op_id)
+    done = apply(source, meant) if meant is not None else None
+    if isinstance(done, Applied) and broken_by(source.data, done.source.data) is None:
+        return list(done.splices)
+    raise UndoRefused(why, next="Change it by hand, or restore an earlier state from the history.")
+
+
+def _why_not(source: Source, row: DraftOperation, found: list[Splice] | InTheWay) -> str:
+    """What speaks against these splices, in words; empty when nothing does."""
     if isinstance(found, InTheWay):
         others = row.draft.operations.select_related("actor")
         other = others.filter(seq=found.seq).first() if found.seq is not None else None
         who = "You have" if other is not None and other.actor_id == row.actor_id else _who(other)
-        raise UndoRefused(
-            f"{who} changed the same place since, so this cannot be undone.",
-            next="Change it by hand, or restore an earlier state from the history.",
-        )
+        return f"{who} changed the same place since, so this cannot be undone."
     after = advance(source, found)
-    reason = "" if after.readable and not (after.problems and not source.problems) else "the text would break"
-    reason = reason or broken_by(source.data, after.data) or ""
-    if reason:
-        raise UndoRefused(
-            f"This cannot be undone as others have built on it: {reason}.",
-            next="Change it by hand, or restore an earlier state from the history.",
-        )
-    return found
+    is_whole = after.readable and not (after.problems and not source.problems)
+    reason = broken_by(source.data, after.data) if is_whole else "the text would break"
+    return f"This cannot be undone as others have built on it: {reason}." if reason else ""
 
 
 def _who(row: DraftOperation | None) -> str:

@@ -153,3 +153,26 @@ def test_a_stranger_finds_nothing_and_a_reader_may_not_write(
     assert stranger.get(DRAFT).status_code == 404
     assert send(stranger, 0, titled(ASKED, "Mine")).status_code == 404
     assert not DraftOperation.objects.exists()
+
+
+def test_a_text_of_ten_megabytes_is_refused_at_the_door(hers: Caller) -> None:
+    huge = send(hers, 0, op("set_source", text="x" * 10_000_000))
+    assert huge.status_code in (409, 413)
+    assert huge.json()["code"] in ("draft_conflict", "too_large")
+    assert not DraftOperation.objects.exists()
+
+
+def test_scripts_in_titles_prompts_and_notes_come_back_as_text(hers: Caller) -> None:
+    script = "</script><script>alert(1)</script>"
+    note = op("set_layout", path=["canvas", "notes", "n1"], new={"text": script, "x": 1, "y": 2})
+    answer = send(hers, 0, titled(ASKED, script), note)
+    assert answer.status_code == 200
+    body = hers.get(DRAFT).json()
+    assert body["view"]["nodes"]["ask"]["title"] == script
+    assert body["document"]["canvas"]["notes"]["n1"]["text"] == script
+
+
+def test_an_operation_nobody_knows_is_named(hers: Caller) -> None:
+    answer = send(hers, 0, op("explode"))
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert "ops[0]" in answer.json()["detail"]

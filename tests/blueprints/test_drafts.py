@@ -200,6 +200,40 @@ def test_a_step_that_others_build_upon_is_not_taken_away(hers: Principal, his: P
     assert text(hers) == SOURCE
 
 
+def test_the_first_of_a_list_can_be_taken_back_when_others_have_added_a_second(
+    hers: Principal, his: Principal
+) -> None:
+    for node in ("hello", "ask", "bye"):
+        do(his, "remove_node", node=node)
+    add(hers, "one")
+    do(hers, "add_edge", edge={"from": "one", "to": "one", "max_rounds": 2})
+    do(his, "add_node", node={"id": "two", "kind": "transform"}, edge={"from": "two", "to": "two"})
+    drafts.undo(hers, "greet")
+    drafts.undo(hers, "greet")
+    graph = parse(text(hers)).data["graph"]
+    assert ([n["id"] for n in graph["nodes"]], graph["edges"]) == (["two"], [{"from": "two", "to": "two"}])
+    drafts.redo(hers, "greet")
+    drafts.redo(hers, "greet")
+    assert {n["id"] for n in parse(text(hers)).data["graph"]["nodes"]} == {"one", "two"}
+    with pytest.raises(NothingToUndo):
+        drafts.redo(hers, "greet")
+
+
+def test_a_node_that_others_have_changed_is_not_taken_away(hers: Principal, his: Principal) -> None:
+    add(hers, "one")
+    do(his, "set_config", node="one", path=["title"], new="His")
+    with pytest.raises(UndoRefused, match="Bob has changed"):
+        drafts.undo(hers, "greet")
+    assert "His" in text(hers)
+
+
+def test_an_edge_that_others_have_labelled_is_not_taken_away(hers: Principal, his: Principal) -> None:
+    do(hers, "add_edge", edge={"from": "ask.rejected", "to": "bye"})
+    do(his, "set_edge", edge={"from": "ask.rejected", "to": "bye"}, path=["label"], new="no")
+    with pytest.raises(UndoRefused, match="Bob has changed"):
+        drafts.undo(hers, "greet")
+
+
 def test_an_id_that_was_taken_meanwhile_keeps_a_removed_node_away(hers: Principal, his: Principal) -> None:
     do(hers, "remove_node", node="bye")
     add(his, "bye")

@@ -266,6 +266,7 @@ def test_layout_and_canvas_never_change_what_a_blueprint_means(
 
 
 @given(st.text("ab\n", max_size=12), st.text("ab\n", max_size=12))
+@settings(deadline=None)
 def test_a_difference_turns_one_text_into_the_other(before: str, after: str) -> None:
     assert apply_splices(before, difference(before, after)) == after
 
@@ -278,7 +279,7 @@ def splices_of(draw: st.DrawFn, length: int) -> list[Splice]:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_the_net_change_of_many_changes_turns_the_first_text_into_the_last(data: st.DataObject) -> None:
     text = start = data.draw(st.text("abc", max_size=15))
     changed = []
@@ -293,7 +294,7 @@ def test_the_net_change_of_many_changes_turns_the_first_text_into_the_last(data:
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_what_is_carried_leaves_the_changes_of_others_alone(data: st.DataObject) -> None:
     """Mine first and then theirs carried, or theirs and then mine carried: the same text."""
     text = data.draw(st.text("abc", min_size=3, max_size=15))
