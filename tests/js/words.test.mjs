@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { makeAnnouncer, QUIET_MS, sentence } from "../../static/src/graph/core/announce.js";
 import { freeId, newId } from "../../static/src/graph/core/ids.js";
 import { KEYS, help, keyFor } from "../../static/src/graph/core/keys.js";
+import { freePlace } from "../../static/src/graph/core/place.js";
 import { rank } from "../../static/src/graph/core/rank.js";
 import { nothing, only, outermost, toggle, within } from "../../static/src/graph/core/selection.js";
 import { view } from "./graph.mjs";
@@ -89,6 +90,14 @@ test("selection follows what is there", () => {
   assert.deepEqual(within(both, shown), { paths: ["read"], current: "", edge: "" });
   assert.deepEqual(outermost(["each/score", "each", "read"]), ["each", "read"]);
   assert.deepEqual(nothing.paths, []);
+});
+
+test("a note finds room beside what is there", () => {
+  const shown = view();
+  const at = freePlace(shown, { x: 10, y: 0 }, { w: 200, h: 120 });
+  const covers = (box) => at.x < box.x + box.w && at.x + 200 > box.x && at.y < box.y + box.h && at.y + 120 > box.y;
+  assert.deepEqual(Object.values(shown.nodes).filter(covers), []);
+  assert.deepEqual(freePlace({ nodes: {} }, { x: 1, y: 2 }, { w: 9, h: 9 }), { x: 1, y: 2 });
 });
 
 test("new ids are free in their scope and good names", () => {

@@ -4,6 +4,7 @@ import { ask, tell } from "./ask.js";
 import { freeId, newId } from "./core/ids.js";
 import { help } from "./core/keys.js";
 import { scopeOf } from "./core/patch.js";
+import { freePlace } from "./core/place.js";
 import { nothing, only, onlyEdge, outermost, toggle } from "./core/selection.js";
 import { wordOf } from "./core/signs.js";
 import { afterRemoval, first, last, step } from "./core/walk.js";
@@ -214,7 +215,8 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     const text = await ask({ title: old ? "Change the note" : "Add a note", label: "Text", value: old?.text ?? "", long: true });
     if (text === null || (!old && !text)) return;
     const key = id ?? `n${newId().slice(0, 8)}`;
-    const place = at ?? canvas.centre();
+    const centre = canvas.centre();
+    const place = at ?? freePlace(store.view, { x: centre.x - 100, y: centre.y - 60 }, { w: 200, h: 120 });
     const value = text ? { text, x: old?.x ?? Math.round(place.x), y: old?.y ?? Math.round(place.y), w: old?.w ?? 200, h: old?.h ?? 120 } : undefined;
     session.do([{ kind: "set_layout", path: ["canvas", "notes", key], ...(value ? { new: value } : {}) }]);
     say(text ? "The note is kept." : "Removed the note.");

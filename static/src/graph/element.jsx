@@ -281,7 +281,9 @@ class Graph extends HTMLElement {
     document.addEventListener("mn:add", (event) => this.putAfter(event.detail), { signal });
     document.addEventListener("click", (event) => {
       const action = event.target.closest?.("[data-action]")?.dataset.action;
-      if (["undo", "redo", "tidy"].includes(action) && this.mode === "edit") this.commands.run(action);
+      if (this.mode !== "edit") return;
+      if (["undo", "redo", "tidy"].includes(action)) this.commands.run(action);
+      if (["group", "duplicate", "copy", "remove"].includes(action) && event.target.closest("#inspector")) this.commands.run(action);
     }, { signal });
     document.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
