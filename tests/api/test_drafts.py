@@ -109,7 +109,7 @@ def test_a_conflict_shows_both_values_and_what_happened_and_does_nothing(hers: C
     assert body["conflict"] == {
         "op_id": mine["op_id"],
         "kind": "set_config",
-        "message": "graph.nodes[1].title has been changed meanwhile.",
+        "message": 'title of "ask" has been changed meanwhile.',
         "theirs": "Hers",
         "mine": "His",
     }

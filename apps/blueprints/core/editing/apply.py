@@ -331,14 +331,15 @@ class _Doing:
             raise Refusal("The id of a node is changed by renaming it.")
         if op.path[0] == "body" and len(op.path) > 1:
             raise Refusal("What is inside a body is changed node by node.")
-        self.change((*self.node(op.node), *op.path), op)
+        self.change((*self.node(op.node), *op.path), op, f'{path_text(tuple(op.path))} of "{op.node}"')
 
     def set_edge(self, op: ops.SetEdge) -> None:
         path, index = self.edge(op.scope, op.edge, op.at)
         ends = {op.path[0]: op.new} if len(op.path) == 1 and op.path[0] in ("from", "to") else {}
         if ends:
             self.check_edges(op.scope, [{**self.source.value((*path, index)), **ends}], set())
-        self.change((*path, index, *op.path), op)
+        what = f'{path_text(tuple(op.path))} of the edge "{op.edge.from_} → {op.edge.to}"'
+        self.change((*path, index, *op.path), op, what)
 
     def set_contract(self, op: ops.SetContract) -> None:
         first = op.path[0]
@@ -346,17 +347,18 @@ class _Doing:
             raise Refusal(f"{first} is not changed this way. {_FIXED[str(first)]}")
         if tuple(op.path) in (("metadata",), ("metadata", "name")):
             raise Refusal("The name of a blueprint stays; fork it to get another one.")
-        self.change(tuple(op.path), op)
+        self.change(tuple(op.path), op, path_text(tuple(op.path)))
 
     def set_layout(self, op: ops.SetLayout) -> None:
         if op.path[0] not in ("layout", "canvas"):
             raise Refusal(f"{op.path[0]} is no part of the layout.")
-        self.change(tuple(op.path), op, check="old" in op.model_fields_set)
+        self.change(tuple(op.path), op, path_text(tuple(op.path)), check="old" in op.model_fields_set)
 
     def change(
         self,
         path: Path,
         op: ops.SetConfig | ops.SetEdge | ops.SetContract | ops.SetLayout,
+        what: str,
         check: bool = True,
     ) -> None:
         """Put `new` in the place of `old`; what stands there must be `old`, or `new` already."""
@@ -367,7 +369,7 @@ class _Doing:
             return
         if check and not same(held, old) and not (_is_nothing(held) and _is_nothing(old)):
             raise Refusal(
-                f"{path_text(path)} has been changed meanwhile.",
+                f"{what} has been changed meanwhile.",
                 theirs=None if held is GONE else held,
                 mine=None if new is GONE else new,
             )
