@@ -94,6 +94,7 @@ def test_a_step_is_changed_tested_alone_compared_and_published(
     page.goto(f"/blueprints/{NAME}/edit")
     expect(page.get_by_test_id("test-status")).to_contain_text(f"{STEP} alone")
     card = page.get_by_test_id(f"node-{STEP}")
+    expect(card).to_have_attribute("data-state", "succeeded")
     expect(card).to_have_attribute("aria-label", re.compile("pinned.*changed since its test"))
 
     # The comparison says it, and what is published is what was looked at.

@@ -48,6 +48,36 @@ def test_a_test_is_chosen_started_and_shown_on_the_draft(divide: Any, browser: C
     assert "Test: draft 0, up to two" in read(client, f"/runs/{run.id}")
 
 
+def test_the_form_begins_with_what_was_given_last_time(divide: Any, browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    assert 'value="7"' not in read(client, AT)
+    client.post(AT, {"kind": "whole", "in.by": "7", "key": "k"})
+    assert 'value="7"' in read(client, AT)
+
+
+def test_files_given_last_time_need_not_be_given_again(
+    gallery: list[str], browser: ClientOf, alice: User
+) -> None:
+    client = browser(alice)
+    client.post("/gallery/invoice_reconciliation/run", {"key": "first"})
+    page = read(client, "/blueprints/invoice_reconciliation/test")
+    file = Run.objects.get().inputs["invoices"]
+    assert f'name="in.invoices.kept" value="{file["id"]}"' in page
+    period = Run.objects.get().inputs["period"]
+    form = {"kind": "upto", "node": "match", "key": "k", "in.period": period}
+    form |= {f"in.{n}.kept": Run.objects.get().inputs[n]["id"] for n in ("invoices", "payments")}
+    assert client.post("/blueprints/invoice_reconciliation/test", form).status_code == 302
+    assert Run.objects.filter(labels__test__startswith="draft 0").get().inputs["invoices"] == file
+
+
+def test_a_test_can_be_watched_on_the_canvas(divide: Any, browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    answer: Any = client.post(AT, {"kind": "upto", "node": "one", "key": "k", "then": "editor"})
+    assert answer.headers["Location"] == f"/blueprints/divide/edit?test={Run.objects.get().id}"
+    page = read(client, answer.headers["Location"])
+    assert 'data-overlay="/blueprints/divide/test/overlay"' in page
+
+
 def test_a_missing_input_is_said_at_its_field(divide: Any, browser: ClientOf, alice: User) -> None:
     answer = browser(alice).post(AT, {"kind": "whole", "key": "k"})
     assert answer.status_code == 422 and not Run.objects.exists()

@@ -22,6 +22,7 @@ from apps.blueprints.errors import BlueprintInvalid
 from apps.blueprints.pins import pins_for, remove_pins, set_pins
 from apps.runs import selectors as runs
 from apps.runs import trials
+from apps.web.core.fields import widget_of
 from apps.web.differences import short_title
 from apps.web.forms import Submission, input_fields, read_inputs
 from apps.web.views.doors import page, principal_of
@@ -142,7 +143,7 @@ def _page(
     except (InvalidInput, BlueprintInvalid) as wrong:
         if "kind" in chosen:
             problem = problem or wrong
-    pins = pins_for(principal, name)
+    pins, past = pins_for(principal, name), _past(request, name)
     context = {
         "blueprint": blueprints.blueprint_for(principal, name),
         "aim": aim,
@@ -152,11 +153,13 @@ def _page(
         "plan": plan,
         "problem": problem,
         "problems": getattr(problem, "problems", None),
-        "fields": input_fields(plan.inputs_schema, given) if plan else (),
+        "fields": input_fields(plan.inputs_schema, given or _as_last_time(past, plan.inputs_schema))
+        if plan
+        else (),
         "form_action": reverse("web:blueprints-test", args=[name]),
         "may_operate": principal.may(Permission.OPERATE),
         "data_from": data_from,
-        "past": _past(request, name),
+        "past": past,
         "pins": list(pins.values()),
         "gone_pins": [path for path in pins if path not in nodes],
         "pin_problem": pin_problem,
@@ -175,6 +178,23 @@ def _draft(request: HttpRequest, name: str) -> Document:
 def _past(request: HttpRequest, name: str) -> list[Any]:
     found = runs.runs_for(principal_of(request), blueprint=name)
     return list(found.order_by("-id")[:PAST_RUNS])
+
+
+def _as_last_time(past: list[Any], schema: dict[str, Any]) -> Submission | None:
+    """The inputs of the latest run that fit this form, files too: a test is repeated by one press."""
+    properties = schema.get("properties") or {}
+    inputs = next((run.inputs for run in past if set(run.inputs) & set(properties)), None)
+    if inputs is None:
+        return None
+    values: dict[str, Any] = {}
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for name in set(inputs) & set(properties):
+        if widget_of(properties[name] or {}) not in ("file", "files"):
+            values[name] = inputs[name]
+            continue
+        files = inputs[name] if isinstance(inputs[name], list) else [inputs[name]]
+        kept[name] = [one for one in files if isinstance(one, dict) and "id" in one]
+    return Submission(values, {}, kept)
 
 
 def _result(request: HttpRequest, name: str, document: Document) -> dict[str, Any]:
