@@ -52,11 +52,8 @@ def added(page: Page, path: str) -> None:
     expect(row(page, path)).to_be_focused()
 
 
-def test_a_graph_is_drawn_mended_and_undone_by_keyboard_alone(watched: Watched, shoot: Shoot) -> None:
-    page = watched.page
-    page.set_viewport_size({"width": 1440, "height": 900})
-    name = begin(page, "Answer mail by keyboard")
-
+def draw_mail(page: Page) -> None:
+    """Write, ask, send: three steps in a row; the keyboard stands on the last."""
     page.get_by_test_id("outline-add").focus()
     page.keyboard.press("Enter")
     choose(page, "Draft email")
@@ -69,6 +66,37 @@ def test_a_graph_is_drawn_mended_and_undone_by_keyboard_alone(watched: Watched, 
     choose(page, "approved")
     choose(page, "Send email")
     added(page, "send_email")
+
+
+def allow_tools(page: Page) -> None:
+    """The tools are allowed in the contract by the buttons that say so."""
+    box = page.get_by_test_id("problems")
+    page.get_by_test_id("problems-summary").press("Enter")
+    allow = box.get_by_role("button", name="Allow ")
+    expect(allow.first).to_be_visible()
+    while count := allow.count():
+        allow.first.press("Enter")
+        expect(allow).to_have_count(count - 1)
+        # The list is another one; the keyboard stays in it.
+        expect(box.locator(":focus")).to_have_count(1)
+
+
+def write(page: Page, label: str, words: str) -> None:
+    """Into a field of a form, which saves by itself."""
+    page.get_by_label(label, exact=True).first.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(words)
+    page.keyboard.press("Tab")
+    expect(page.locator("form[data-dirty], form[data-flying]")).to_have_count(0)
+    expect(page.get_by_test_id("draft-status")).to_have_attribute("data-state", "saved")
+
+
+def test_a_graph_is_drawn_mended_and_undone_by_keyboard_alone(watched: Watched, shoot: Shoot) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1440, "height": 900})
+    name = begin(page, "Answer mail by keyboard")
+
+    draw_mail(page)
     assert edges(page, name) == [("draft_email", "approve"), ("approve", "send_email")]
 
     # Back one, and a way back to the draft.
@@ -97,20 +125,45 @@ def test_a_graph_is_drawn_mended_and_undone_by_keyboard_alone(watched: Watched, 
     page.keyboard.press("s")
     expect(page.locator("[role=treeitem]:focus")).to_have_count(1)
 
-    # The tools are allowed in the contract by the buttons that say so.
-    box = page.get_by_test_id("problems")
-    page.get_by_test_id("problems-summary").press("Enter")
-    allow = box.get_by_role("button", name="Allow ")
-    while count := allow.count():
-        allow.first.press("Enter")
-        expect(allow).to_have_count(count - 1)
-        # The list is another one; the keyboard stays in it.
-        expect(box.locator(":focus")).to_have_count(1)
-    assert set(document(page, name)["contract"]["boundaries"]["allowed_tools"]) == {
-        "draft_email",
-        "send_email",
-    }
+    allow_tools(page)
+    allowed = document(page, name)["contract"]["boundaries"]["allowed_tools"]
+    assert sorted(allowed) == ["draft_email", "send_email"]
     shoot(page, "editor-outline")
+    watched.assert_quiet()
+
+
+def test_a_mail_is_drawn_configured_mended_and_published_by_keyboard(watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1440, "height": 900})
+    name = begin(page, "Answer a customer")
+    draw_mail(page)
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    inspector = page.get_by_test_id("inspector")
+    expect(inspector.get_by_role("heading", name="Draft email")).to_be_visible()
+    expect(inspector.locator(":focus")).to_have_count(1)
+    write(page, "To", "ann@customer.example")
+    write(page, "Subject (needed)", "Your question")
+    write(page, "Body (needed)", "Hello Ann, thank you for asking.")
+    allow_tools(page)
+
+    page.locator('[data-tab="card"]').press("Enter")
+    write(page, "Purpose", "Answers a customer.")
+    write(page, "It must never", "send without approval")
+    for who in ("Answers for the result", "Answers for the technique", "Answers for the models"):
+        write(page, who, "Customer care")
+    page.locator('[data-testid=editor-head] [data-action="publish"]').press("Enter")
+    page.locator('button[data-action="publish"]').press("Enter")
+    expect(page).not_to_have_url(f"/blueprints/{name}/publish")
+
+    version = page.evaluate(
+        "async (name) => (await (await fetch(`/api/v1/blueprints/${name}/versions/1`)).json())", name
+    )
+    assert [n["id"] for n in version["document"]["graph"]["nodes"]] == [
+        "draft_email",
+        "approve",
+        "send_email",
+    ]
     watched.assert_quiet()
 
 

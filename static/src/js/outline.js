@@ -269,7 +269,7 @@ export function outline(root) {
       field?.focus();
       return Boolean(field);
     };
-    if (isMounted() || go()) return;
+    if (go()) return;
     const settled = () => go() && form.removeEventListener("htmx:afterSettle", settled);
     form.addEventListener("htmx:afterSettle", settled);
   }
