@@ -661,7 +661,8 @@ def merge(
     principal.require(Permission.EDIT)
     with transaction.atomic():
         blueprint = blueprint_for(principal, name)
-        mine = Draft.objects.filter(blueprint=blueprint, owner=principal.user).first()
+        own = Draft.objects.select_for_update().filter(blueprint=blueprint, owner=principal.user)
+        mine = own.first()
         if mine is None:
             raise StateNotFound(
                 f'You have no private draft of "{name}".', next="Open one: draft?private=true."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from apps.blueprints.core.editing.patch import patched
 from apps.blueprints.models import Draft, DraftOperation
 from apps.blueprints.services import import_blueprint
 from apps.workspaces.models import Membership, User
@@ -176,3 +178,67 @@ def test_an_operation_nobody_knows_is_named(hers: Caller) -> None:
     answer = send(hers, 0, op("explode"))
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
     assert "ops[0]" in answer.json()["detail"]
+
+
+class Page:
+    """Knows only what answers told it: applies patches, and reads again when there is none."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self.read_again = 0
+        self.read()
+
+    def read(self) -> None:
+        self.view: dict[str, Any] = self.caller.get(DRAFT).json()["view"]
+        self.read_again += 1
+
+    def send(self, change: dict[str, Any], *, answer_is_lost: bool) -> None:
+        answer = send(self.caller, self.view["version"], change)
+        if answer_is_lost:
+            answer = send(self.caller, self.view["version"], change)
+        assert answer.status_code in (200, 409), answer.content
+        self.take(answer.json())
+
+    def take(self, body: dict[str, Any]) -> None:
+        if body.get("patch") is None:
+            self.read()
+        else:
+            self.view = patched(self.view, body["patch"])
+
+
+def test_two_pages_end_with_the_picture_the_server_has(hers: Caller, his: Caller) -> None:
+    rng = random.Random(11)
+    pages = [Page(hers), Page(his)]
+    for step in range(70):
+        page = rng.choice(pages)
+        nodes = [*page.view["nodes"], "gone"]
+        node, other = rng.choice(nodes), rng.choice(nodes)
+        change = rng.choice(
+            [
+                op(
+                    "add_node",
+                    node={"id": f"n{step}", "kind": "transform"},
+                    edge={"from": node, "to": f"n{step}"},
+                ),
+                op("remove_node", node=node),
+                op("move_nodes", positions={node: {"x": rng.randrange(900), "y": rng.randrange(900)}}),
+                op("rename", node=node, to=f"r{step}"),
+                op("add_edge", edge={"from": node, "to": other}),
+                op("set_config", node=node, path=["title"], new=f"Title {step}"),
+                op("group", title="Together", nodes=[node]),
+            ]
+        )
+        if rng.randrange(5) == 0:
+            answer = page.caller.post(f"{DRAFT}/undo", If_Match=f'"{page.view["version"]}"')
+            if answer.status_code == 200:
+                page.take(answer.json())
+        else:
+            page.send(change, answer_is_lost=rng.randrange(4) == 0)
+    assert DraftOperation.objects.count() > 30
+    server = hers.get(DRAFT).json()["view"]
+    for page in pages:
+        # An operation that changes nothing, to hear what the other page did last.
+        page.send(op("set_layout", path=["layout", "nobody"]), answer_is_lost=False)
+        assert page.view["nodes"] == server["nodes"] and page.view["edges"] == server["edges"]
+        assert page.view["groups"] == server["groups"]
+        assert page.read_again == 1
