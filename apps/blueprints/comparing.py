@@ -11,7 +11,7 @@ from apps.blueprints.core.problems import Problem
 from apps.blueprints.drafts import draft_for
 from apps.blueprints.models import Version
 from apps.blueprints.ports import builtin_tools
-from apps.blueprints.selectors import blueprint_for, document_of, gallery_item, tools_of, version_for
+from apps.blueprints.selectors import blueprint_for, document_of, gallery_item, version_for
 from apps.workspaces.access import Principal
 from mirrorneuron.base.errors import InvalidInput
 
@@ -148,7 +148,3 @@ def _before(principal: Principal, name: str, newer: Side) -> Side:
         versions = versions.filter(number__lt=newer.version.number)
     found = versions.select_related("blueprint").order_by("-number").first()
     return of_version(found) if found is not None else nothing(name)
-
-
-def picture_tools(document: Document) -> dict[str, Any]:
-    return dict(tools_of(document))

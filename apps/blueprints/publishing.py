@@ -38,17 +38,15 @@ def publish_draft(
     if draft.version != draft_version:
         raise DraftMoved(name, seen=draft_version, found=draft.version)
     review = current_review(principal, name)
-    warning = (
-        warning_before_publishing(review.state, changed_since=has_changed(review, draft.source))
-        if review is not None
-        else ""
-    )
-    if warning and not anyway:
-        raise ReviewStands(
-            warning,
-            next="Settle the review, or publish anyway: that is recorded.",
-            review=str(review.id),  # type: ignore[union-attr]
-        )
+    warning = ""
+    if review is not None:
+        warning = warning_before_publishing(review.state, changed_since=has_changed(review, draft.source))
+        if warning and not anyway:
+            raise ReviewStands(
+                warning,
+                next="Settle the review, or publish anyway: that is recorded.",
+                review=str(review.id),
+            )
     version = services.publish(principal, name, draft.source, notes)
     if review is not None:
         close_published(review)

@@ -116,13 +116,8 @@ def _thing(change: Change) -> Thing:
         else title_of(change.title, change.subject)
     )
     named = change.subject if change.section == "steps" and change.subject != change.title else ""
-    fields = [_field(one) for one in change.fields] if change.kind == "changed" else _said(change)
+    fields = [_field(one) for one in change.fields]
     return Thing(change.section, change.kind, KIND_WORDS[change.kind], change.subject, titled, named, fields)
-
-
-def _said(change: Change) -> list[Field]:
-    """Of what is new or gone everything it says: its values stand in one column."""
-    return [_field(one) for one in change.fields]
 
 
 def _field(one: FieldChange) -> Field:

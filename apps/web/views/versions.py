@@ -26,6 +26,7 @@ from apps.blueprints.comparing import (
 from apps.blueprints.core.reviewing import warning_before_publishing
 from apps.blueprints.errors import BlueprintInvalid, DraftMoved, ReviewStands
 from apps.web.differences import counted, picture_of, sections_of, view_of_both
+from apps.web.draft_words import happened_since
 from apps.web.views.doors import page, principal_of
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput, NotFound
@@ -156,20 +157,13 @@ def _publish_page(
         "review_warning": warning,
         "stands": stands,
         "moved": moved,
-        "since": _since(request, name, moved) if moved else None,
+        "since": happened_since(principal, name, moved.seen) if moved else None,
         "notes": request.POST.get("notes", ""),
         "nothing_new": latest is not None and not found.difference,
         "people": reviews.possible_reviewers(principal),
         **shown(found),
     }
     return page(request, "blueprints/publish.html", context, status=status)
-
-
-def _since(request: HttpRequest, name: str, moved: DraftMoved) -> list[str]:
-    """What happened to the draft since the person looked, one sentence an operation."""
-    from apps.web.draft_words import happened_since
-
-    return happened_since(principal_of(request), name, moved.seen)
 
 
 def _choices(request: HttpRequest, name: str, found: Comparison) -> list[tuple[str, str]]:
