@@ -164,6 +164,11 @@ MISTAKES: list[tuple[str, Change]] = [
     ("missing_output", put("outputs", value={"sumary": "{{ steps.draft.output.summary }}"})),
     ("undeclared_output", put("outputs", "size", value="{{ steps.draft.output.size }}")),
     ("read_that_writes", tool("shop", method="PUT", effect="read")),
+    ("approval_not_bound", several(
+        lambda d: node(d, "send").pop("tier"),
+        lambda d: node(d, "send").update({"with": node(d, "approve").pop("with")}),
+        lambda d: node(d, "approve").pop("proposes"),
+    )),
     ("arguments_ignored", lambda d: node(d, "send").update({"with": node(d, "approve").pop("with")})),
 ]  # fmt: skip
 # ruff: noqa: E501 - one mistake a line

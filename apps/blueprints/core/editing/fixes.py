@@ -435,6 +435,33 @@ def _arguments_of_proposal(here: _Here, approval: str) -> Fix | None:
     )
 
 
+def _approval_not_bound(here: _Here) -> Fix | None:
+    """The one approval that leads straight to the call proposes it, with the call's own arguments."""
+    if not here.node or here.plan.nodes[here.node].kind != "tool":
+        return None
+    asking = {
+        edge.source
+        for edge in here.plan.edges
+        if edge.target == here.node
+        and edge.port == "approved"
+        and edge.source in here.plan.nodes
+        and here.plan.nodes[edge.source].kind == "approval"
+    }
+    if len(asking) != 1:
+        return None
+    (approval,) = asking
+    written, arguments = here.plan.written[approval], here.plan.written[here.node].get("with")
+    if written.get("proposes") or written.get("with") is not None or not arguments:
+        return None
+    place = here.plan.place_of(approval)
+    return _fix(
+        "Ask about exactly this call",
+        here.set((*place, "proposes"), here.plan.nodes[here.node].id),
+        here.set((*place, "with"), arguments),
+        here.set((*here.plan.place_of(here.node), "with"), NOTHING),
+    )
+
+
 # --- edges ------------------------------------------------------------------------------------------------
 
 
@@ -688,6 +715,7 @@ _FIXES: dict[str, Callable[[_Here], Fix | None]] = {
     "missing_field": _missing_field,
     "missing_argument": _missing_argument,
     "arguments_ignored": _arguments_ignored,
+    "approval_not_bound": _approval_not_bound,
     "duplicate_route": _duplicate_route,
     # Edges.
     "missing_node": _missing_node,
