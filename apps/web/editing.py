@@ -188,7 +188,7 @@ def apply_operations(opened: Opened, wanted: list[dict[str, Any]]) -> Applied | 
     except DraftConflict as refused:
         first = refused.conflicts[0] if refused.conflicts else {}
         _reopen(opened, drafts.draft_for(opened.principal, opened.name, private=opened.private))
-        return Changed(first.get("theirs"), first.get("mine"), str(refused))
+        return Changed(first.get("theirs"), first.get("mine"), str(first.get("message") or refused))
     _reopen(opened, outcome.draft)
     return Applied(opened.version, drafts.patch_since(outcome.draft, before))
 

@@ -190,10 +190,8 @@ function settle(button) {
     document.dispatchEvent(new CustomEvent("mn:applied", { detail: { origin: "conflict" } }));
     return;
   }
-  const keep = document.createElement("input");
-  Object.assign(keep, { type: "hidden", name: "keep", value: "yes" });
-  form.append(keep);
-  form.addEventListener("mn:settled", () => keep.remove(), { once: true });
+  // Now theirs has been seen; what stands in the field is meant to take its place.
+  form.querySelector("[name=seen]").value = button.dataset.seen;
   window.htmx.trigger(form, "change");
 }
 

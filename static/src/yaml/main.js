@@ -36,6 +36,16 @@ const colours = HighlightStyle.define([
   { tag: [tags.comment, tags.lineComment, tags.meta], color: "var(--ink-soft)" },
 ]);
 
+// Typing over a selection, left to the browser, keeps the colour of what was there as an inline style; the page's policy
+// forbids those.
+function typedOver(event, view) {
+  if (event.inputType !== "insertText" || event.data === null || view.composing || view.state.readOnly) return false;
+  if (view.state.selection.ranges.every((range) => range.empty)) return false;
+  event.preventDefault();
+  view.dispatch(view.state.replaceSelection(event.data), { userEvent: "input.type", scrollIntoView: true });
+  return true;
+}
+
 class Yaml extends HTMLElement {
   connectedCallback() {
     if (this.view) return;
@@ -58,6 +68,7 @@ class Yaml extends HTMLElement {
           syntaxHighlighting(colours),
           EditorView.lineWrapping,
           EditorState.readOnly.of(this.readonly),
+          EditorView.domEventHandlers({ beforeinput: typedOver }),
           EditorView.contentAttributes.of({ "aria-label": "The blueprint as YAML", "data-testid": "yaml-content", tabindex: "0" }),
           EditorView.updateListener.of((update) => this.updated(update)),
         ],
