@@ -290,6 +290,8 @@ def apply_operations(
     """
     principal.require(Permission.EDIT)
     _check_batch(batch, undo_group)
+    # Reading a text in full takes longest, so it is done before anybody has to wait for the row.
+    seen(draft_for(principal, name, private=private))
     with transaction.atomic():
         draft = _locked(principal, name, private)
         if seen_version > draft.version:
