@@ -1,6 +1,7 @@
 """The canvas stays quick with 300 nodes and 400 edges, on a machine without a graphics card.
 
-Each figure is the best of five, because a machine that is busy with other work is slower but never quicker.
+Each figure is the best of five and counts the processor time of the page's main thread: what it would take on
+a machine with nothing else to do. A clock on the wall would measure the neighbours.
 """
 
 from __future__ import annotations
@@ -29,15 +30,31 @@ async (round) => {
   for (const path of Object.keys(graph.store.view.nodes)) {
     states[path] = { state: round % 2 ? "running" : "succeeded", words: `word ${round}` };
   }
-  const last = Object.keys(states).at(-1);
-  const start = performance.now();
   graph.setStates(states);
-  const element = document.getElementById(`node-${last}`);
-  while (!element.textContent.includes(`word ${round}`)) await new Promise(requestAnimationFrame);
+  // The frame that paints them, and the one after it.
   await new Promise(requestAnimationFrame);
-  return performance.now() - start;
+  await new Promise(requestAnimationFrame);
+  return document.querySelectorAll(`.mn-step[aria-label*="word ${round}"]`).length;
 }
 """
+
+
+class Work:
+    """Milliseconds the main thread of a page has worked."""
+
+    def __init__(self, page: Page) -> None:
+        self.session = page.context.new_cdp_session(page)
+        self.session.send("Performance.enable")
+        self.before = self.total()
+
+    def total(self) -> float:
+        metrics = self.session.send("Performance.getMetrics")["metrics"]
+        return next(m["value"] for m in metrics if m["name"] == "ThreadTime") * 1000
+
+    def since(self) -> float:
+        """Since the last time this was asked."""
+        before, self.before = self.before, self.total()
+        return self.before - before
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +75,26 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def test_a_large_graph_is_drawn_in_time(page: Page, view: dict) -> None:
+def test_a_large_graph_is_drawn_in_time(browser: Browser, page: Page, view: dict) -> None:
     taken = []
     for _ in range(TRIES):
-        CanvasPage(page, view).open()
-        taken.append(page.evaluate("performance.getEntriesByName('mn-drawn')[0].duration"))
-        page.unroute_all()
+        # A page of its own: a thread that has drawn before has more to clean up and more at hand.
+        fresh = page.context.new_page()
+        work = Work(fresh)
+        CanvasPage(fresh, view).open()
+        taken.append(work.since())
+        fresh.close()
     assert min(taken) <= RENDER_MS, taken
 
 
 def test_a_burst_of_states_is_painted_in_time(page: Page, view: dict) -> None:
     canvas = CanvasPage(page, view, mode="run").open()
     show_all(canvas)
-    taken = [page.evaluate(_BURST, round) for round in range(TRIES)]
+    work, taken = Work(page), []
+    for round in range(TRIES):
+        work.since()
+        assert page.evaluate(_BURST, round) == 300
+        taken.append(work.since())
     assert min(taken) <= BURST_MS, taken
 
 
@@ -78,21 +102,14 @@ def test_a_move_of_the_picture_costs_little(page: Page, view: dict) -> None:
     watched = Watched(page)
     canvas = CanvasPage(page, view).open()
     show_all(canvas)
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
-
-    def busy_ms() -> float:
-        metrics = session.send("Performance.getMetrics")["metrics"]
-        return next(m["value"] for m in metrics if m["name"] == "TaskDuration") * 1000
-
-    taken = []
+    work, taken = Work(page), []
     for _ in range(TRIES):
         page.mouse.move(700, 880)
         page.mouse.down()
-        before = busy_ms()
+        work.since()
         for step in range(MOVES):
             page.mouse.move(700 + 4 * step, 880 - 2 * step)
-        taken.append((busy_ms() - before) / MOVES)
+        taken.append(work.since() / MOVES)
         page.mouse.up()
     assert min(taken) <= PAN_MS, taken
     watched.assert_quiet()

@@ -179,7 +179,9 @@ const Line = memo(function Line({ id, data }) {
   const from = useKey(store, `edge:${id}`, () => store.shiftOf(data.edge.from));
   const to = useKey(store, `edge:${id}`, () => store.shiftOf(data.edge.to));
   const isNear = useKey(store, `edge:${id}`, () => store.nearEdge === id);
-  const isRun = mode === "run";
+  // From far away the cards say it alone.
+  const isFar = useKey(store, "far", () => store.isFar);
+  const isRun = mode === "run" && !isFar;
   const source = useKey(store, `state:${data.edge.from}`, () => (isRun ? stateOf(store, data.from) : ""));
   const target = useKey(store, `state:${data.edge.to}`, () => (isRun ? stateOf(store, data.to) : ""));
   const edge = useMemo(() => {
@@ -187,9 +189,9 @@ const Line = memo(function Line({ id, data }) {
     const shifted = (node, by) => (by ? { ...node, x: node.x + by[0], y: node.y + by[1] } : node);
     return withEnds(data.edge, from, to, shifted(data.from, from), shifted(data.to, to));
   }, [data, from, to]);
-  if (edge.points.length < 2) return null;
+  const path = useMemo(() => (edge.points.length < 2 ? "" : edge.back ? angles(edge.points) : curves(edge.points)), [edge]);
+  if (!path) return null;
   const [x, y] = edge.points.at(-1);
-  const path = edge.back ? angles(edge.points) : curves(edge.points);
   const middle = edge.points[Math.floor((edge.points.length - 1) / 2)];
   const after = edge.points[Math.floor((edge.points.length - 1) / 2) + 1];
   const classes = ["mn-line", edge.back && "mn-back", data.isSelected && "mn-is-selected", edge.problem && "mn-wrong", edge.diff && `mn-diff-${edge.diff}`, isRun && progressOf(edge, source, target)];
@@ -239,6 +241,7 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
   const drawn = useRef(wanted.nodes);
   const tooFar = useStore((state) => state.transform[2] < FAR_ZOOM);
   const isMany = nodes.length > MANY;
+  useEffect(() => store.setFar(tooFar && isMany), [store, tooFar, isMany]);
 
   if (drawn.current !== wanted.nodes) {
     drawn.current = wanted.nodes;

@@ -13,6 +13,7 @@ const DIFF = { added: "added", removed: "removed", changed: "changed" };
 
 export const Card = memo(function Card({ node, store, isCurrent, isSelected, actions }) {
   const live = useKey(store, `state:${node.path}`, () => store.state(node.path));
+  const isFar = useKey(store, "far", () => store.isFar);
   const person = useKey(store, `person:${node.path}`, () => store.personAt(node.path));
   const state = live?.state ?? node.state ?? "";
   const word = live?.words ?? wordOf(state) ?? "";
@@ -48,14 +49,14 @@ export const Card = memo(function Card({ node, store, isCurrent, isSelected, act
         title={first || undefined}
         onFocus={() => actions.focused(node.path)}
       >
-        <span className="mn-step-badge"><svg viewBox="0 0 16 16" aria-hidden="true"><path className="mn-badge" d={BADGES[node.boundary] ?? BADGES.deterministic} /></svg></span>
+        {!isFar && <span className="mn-step-badge"><svg viewBox="0 0 16 16" aria-hidden="true"><path className="mn-badge" d={BADGES[node.boundary] ?? BADGES.deterministic} /></svg></span>}
         <span className="mn-step-words">
           <span className="mn-step-title">{node.title}</span>
-          <span className="mn-step-kind">
+          {!isFar && <span className="mn-step-kind">
             <span>{node.subtitle}</span>
             {word && <b className="mn-step-state">{word}</b>}
             {!word && spent && <span className="mn-step-spent">{spent}</span>}
-          </span>
+          </span>}
         </span>
         {isPinned && <span className="mn-step-pin">pinned</span>}
         {isStale && <span className="mn-step-pin mn-step-stale">changed since its test</span>}

@@ -14,6 +14,7 @@ export function makeStore(view) {
   let people = new Map();
   let shifts = new Map();
   let nearEdge = "";
+  let isFar = false;
 
   const tell = (key) => listeners.get(key)?.forEach((listener) => listener());
   const show = () => {
@@ -83,6 +84,15 @@ export function makeStore(view) {
       people = new Map();
       for (const person of list) for (const path of person.selected ?? []) if (!people.has(path)) people.set(path, person);
       for (const path of new Set([...before.keys(), ...people.keys()])) tell(`person:${path}`);
+    },
+    get isFar() {
+      return isFar;
+    },
+    /** Whether the picture is so small that only shapes and titles are drawn. */
+    setFar(now) {
+      if (now === isFar) return;
+      isFar = now;
+      tell("far");
     },
     get nearEdge() {
       return nearEdge;
