@@ -46,6 +46,10 @@ outputs: {said: "{{ steps.bye.output }}"}
 """
 
 
+ASKED = {"/draft/connect": "?from=hello", "/draft/fragment": "?nodes=hello"}
+"""What some reads cannot do without."""
+
+
 class Caller:
     """A client of the API that speaks JSON with one token, or with none."""
 
@@ -113,7 +117,8 @@ class Things:
             "number": 1,
             "name": "go" if "signals" in path else self.run.blueprint_name,
         }
-        return path.removeprefix(BASE).format(**ids)
+        asked = next((query for end, query in ASKED.items() if path.endswith(end)), "")
+        return path.removeprefix(BASE).format(**ids) + asked
 
 
 @pytest.fixture
