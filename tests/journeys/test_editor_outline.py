@@ -120,6 +120,18 @@ def test_a_graph_is_drawn_mended_and_undone_by_keyboard_alone(watched: Watched, 
     expect(row(page, "approve")).to_be_visible()
     assert ("approve.changes", "draft_email") in edges(page, name)
 
+    # An edge that was chosen is what Delete removes.
+    row(page, "approve").focus()
+    page.keyboard.press("e")
+    choose(page, "Draft email → Send this answer?")
+    expect(page.locator('#inspector [data-subject-kind="edge"]')).to_be_visible()
+    expect(row(page, "approve")).to_be_focused()
+    page.keyboard.press("Delete")
+    expect(row(page, "draft_email")).not_to_contain_text("→")
+    expect(row(page, "approve")).to_be_visible()
+    page.keyboard.press("Control+z")
+    expect(row(page, "draft_email")).to_contain_text("→")
+
     # Letters that are no command find a row by its title.
     page.keyboard.press("End")
     page.keyboard.press("s")
@@ -189,10 +201,22 @@ def test_on_a_phone_the_outline_is_the_editor(watched: Watched) -> None:
     expect(row(page, "transform_2")).to_have_count(0)
     page.get_by_role("button", name="Undo").click()
     expect(row(page, "transform_2")).to_be_visible()
+    page.get_by_test_id("palette").get_by_role("button", name="Check").click()
+    expect(row(page, "check")).to_be_visible()
+    menu("check", "Remove")
+    expect(row(page, "check")).to_have_count(0)
     menu("wait", "Settings")
     expect(page.get_by_test_id("inspector")).to_be_visible()
     expect(page.get_by_test_id("inspector")).to_contain_text("Wait")
     assert edges(page, name) == [("wait", "transform")]
+    page.get_by_role("button", name="Outline").click()
+    menu("wait", "Choose one of its edges")
+    choose(page, "Wait → Transform")
+    expect(page.get_by_test_id("outline-voice")).to_contain_text("Delete removes it")
+    expect(page.locator('#inspector [data-subject-kind="edge"]')).to_have_count(1)
+    menu("wait", "Remove")
+    expect(row(page, "wait")).not_to_contain_text("→")
+    assert edges(page, name) == []
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     watched.assert_quiet()
 

@@ -94,6 +94,7 @@ export function outline(root) {
   // What does the work
 
   const isMounted = () => Boolean(graph && "mounted" in graph.dataset && graph.session);
+  const isEdgeChosen = () => Boolean((isMounted() ? graph.store : own?.store)?.selection.edge);
   const canvas = {
     focus: (path) => {
       wanted = path || "first";
@@ -135,6 +136,11 @@ export function outline(root) {
         root.dataset.idle = String(isIdle);
         document.dispatchEvent(new CustomEvent("mn:saving", { detail: { state, words } }));
       },
+    });
+    // An edge that was chosen is shown in its form, as on the canvas.
+    store.subscribe("selection", () => {
+      const edge = store.view.edges[store.selection.edge];
+      if (edge) root.dispatchEvent(new CustomEvent("mn:select", { bubbles: true, detail: { nodes: [], edge } }));
     });
     const socket = openSocket({ draft, after: () => store.server.version, hear: (message) => message.type === "ops" && session.hear(message) });
     return {
@@ -312,7 +318,7 @@ export function outline(root) {
       event.target.remove();
     });
     item.querySelector(".outline-row").append(menu);
-    menu.showPopover();
+    menu.showPopover({ source: item.querySelector("[data-more]") });
     menu.firstElementChild.focus();
   }
 
@@ -324,7 +330,9 @@ export function outline(root) {
     if (!item) return;
     // Whoever has gone on into a field meanwhile stays there.
     const isFree = !document.activeElement?.closest("input, textarea, select, dialog[open], #inspector");
-    mark(item, { focus: isFree, tell: isFree });
+    // An edge that was chosen stays chosen, so that Delete means the edge.
+    if (isEdgeChosen()) clearTimeout(following);
+    mark(item, { focus: isFree, tell: isFree && !isEdgeChosen() });
     wanted = "";
   }
 
@@ -421,7 +429,18 @@ export function outline(root) {
       return;
     }
     const action = event.target.closest?.("[data-action]")?.dataset.action;
-    if (["undo", "redo", "tidy"].includes(action) && !isMounted() && !readonly) run(action, null);
+    if (isMounted() || readonly) return;
+    if (["undo", "redo", "tidy"].includes(action)) run(action, null);
+    if (["group", "duplicate", "copy", "remove"].includes(action) && event.target.closest("#inspector")) run(action);
+  });
+  // A step chosen from the palette, where no canvas hears it: it follows the row the keyboard is on.
+  document.addEventListener("mn:add", async (event) => {
+    if (isMounted() || readonly) return;
+    const { store, commands } = await engine();
+    const path = current()?.dataset.nodePath ?? "";
+    const node = store.view.nodes[path];
+    const port = node?.ports.out[0]?.name;
+    commands.put(event.detail, event.detail.alone || !port ? {} : { from: { path, port }, scope: node.scope });
   });
   root.addEventListener("keydown", key);
   root.addEventListener("click", (event) => {
@@ -429,7 +448,7 @@ export function outline(root) {
     const item = event.target.closest("[role=treeitem]");
     if (!item) return;
     if (event.target.closest("[data-more]")) {
-      mark(item, { focus: false });
+      mark(item, { focus: false, tell: item !== current() });
       showMenu(item);
       return;
     }
