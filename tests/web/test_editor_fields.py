@@ -87,7 +87,7 @@ def test_the_same_value_again_is_no_operation(drafted: str, browser: ClientOf, a
     client = browser(alice)
     client.get(f"/blueprints/{drafted}/edit")
     for _ in range(2):
-        change(client, drafted, {"part": "contract"}, name_of("contract", "goal"), "Less work.", keep="yes")
+        change(client, drafted, {"part": "contract"}, name_of("contract", "goal"), "Less work.")
     assert DraftOperation.objects.count() == 1
 
 
@@ -106,9 +106,7 @@ def test_what_breaks_a_rule_is_kept_and_said_at_the_field(
 ) -> None:
     client = browser(alice)
     client.get(f"/blueprints/{drafted}/edit")
-    answer = change(
-        client, drafted, {"node": node_of(drafted)}, name_of("when"), "inputs.nowhere == 1", keep="yes"
-    )
+    answer = change(client, drafted, {"node": node_of(drafted)}, name_of("when"), "inputs.nowhere == 1")
     html = unescape(answer.content.decode())
     around = html.split(f'data-around="{name_of("when")}"')[1].split('class="around"')[0]
     assert 'class="error"' in around and "nowhere" in around
@@ -128,7 +126,7 @@ def test_what_somebody_else_changed_meanwhile_is_asked_about(
     said = unescape(mine.content.decode())
     assert "Vera changed" in said and "“Theirs”. Keep yours, “Mine”?" in said
     assert "Theirs" in source_of(drafted) and "Mine" not in source_of(drafted)
-    change(client, drafted, {"node": node}, field, "Mine", seen=before, keep="yes")
+    change(client, drafted, {"node": node}, field, "Mine")
     assert "Mine" in source_of(drafted)
 
 
@@ -168,9 +166,9 @@ def test_renaming_a_step_follows_it(drafted: str, browser: ClientOf, alice: User
     client = browser(alice)
     client.get(f"/blueprints/{drafted}/edit")
     node = node_of(drafted)
-    refused = change(client, drafted, {"node": node}, name_of("id", aspect="id"), "Not A Name", keep="yes")
+    refused = change(client, drafted, {"node": node}, name_of("id", aspect="id"), "Not A Name")
     assert "lower-case letters" in refused.content.decode()
-    answer = change(client, drafted, {"node": node}, name_of("id", aspect="id"), "first_step", keep="yes")
+    answer = change(client, drafted, {"node": node}, name_of("id", aspect="id"), "first_step")
     assert 'data-node-path="first_step"' in answer.content.decode()
     assert f"steps.{node}." not in source_of(drafted) and "first_step" in source_of(drafted)
 
@@ -199,7 +197,7 @@ def test_hostile_text_is_shown_as_text(drafted: str, browser: ClientOf, alice: U
     bad = '"><script>alert(1)</script>{{ constructor }}'
     node = node_of_after_open(client, drafted)
     for field in (name_of("title"), name_of("notes"), name_of("when")):
-        change(client, drafted, {"node": node}, field, bad, keep="yes")
+        change(client, drafted, {"node": node}, field, bad)
     for address in ("?", "/inspector?", "?tab=contract&", "?tab=yaml&"):
         html = client.get(f"/blueprints/{drafted}/edit{address}node={node}").content.decode()
         assert "<script>alert" not in html
@@ -279,14 +277,14 @@ def test_a_viewer_reads_forms_without_fields_and_changes_nothing(
     client = browser(viewer)
     html = client.get(f"/blueprints/{drafted}/edit?node={node_of(drafted)}").content.decode()
     assert "hx-patch" not in html and 'data-testid="add-' not in html
-    refused = change(client, drafted, {"part": "contract"}, name_of("contract", "goal"), "Mine", keep="yes")
+    refused = change(client, drafted, {"part": "contract"}, name_of("contract", "goal"), "Mine")
     assert refused.status_code == 403
     assert client.post(f"/blueprints/{drafted}/edit/source", {"text": "a: 1"}).status_code == 403
     assert not DraftOperation.objects.exists()
 
 
 def test_a_gallery_blueprint_is_not_changed(gallery: list[str], browser: ClientOf, alice: User) -> None:
-    answer = change(browser(alice), DEMO, {"part": "contract"}, name_of("contract", "goal"), "x", keep="yes")
+    answer = change(browser(alice), DEMO, {"part": "contract"}, name_of("contract", "goal"), "x")
     assert answer.status_code == 404
 
 
@@ -309,3 +307,21 @@ def test_the_inputs_tab_shows_the_form_people_will_see(drafted: str, browser: Cl
 def test_the_tools_tab_says_in_words_what_may_happen(drafted: str, browser: ClientOf, alice: User) -> None:
     html = unescape(browser(alice).get(f"/blueprints/{drafted}/edit?tab=tools").content.decode())
     assert 'data-testid="tool-line"' in html and "reads; changes nothing" in html and "allows it" in html
+
+
+def test_a_line_has_a_form_and_several_steps_have_their_common_actions(
+    drafted: str, browser: ClientOf, alice: User
+) -> None:
+    client = browser(alice)
+    view = client.get(f"/blueprints/{drafted}/edit").context["view"]
+    edge = next(iter(view["edges"]))
+    html = client.get(f"/blueprints/{drafted}/edit/inspector?{urlencode({'edge': edge})}").content.decode()
+    assert "Taken when" in html and "Rounds at most" in html
+    change(client, drafted, {"edge": edge}, name_of("label"), "all is well")
+    assert [row.kind for row in DraftOperation.objects.all()] == ["set_edge"]
+    assert "label: all is well" in source_of(drafted)
+    two = "&".join(urlencode({"node": path}) for path in list(view["nodes"])[:2])
+    several = client.get(f"/blueprints/{drafted}/edit/inspector?{two}").content.decode()
+    assert "2 steps selected" in several
+    gone = client.get(f"/blueprints/{drafted}/edit/inspector?node=nowhere").content.decode()
+    assert "is not in the draft any more" in gone

@@ -44,7 +44,8 @@ def field(request: HttpRequest, name: str) -> HttpResponse:
         value = read(one, sent.getlist("value"))
     except Unreadable as wrong:
         return _slots(request, opened, form, one, said=str(wrong))
-    if sent.get("keep") != "yes" and sent.get("seen", "") != one.seen and not _is(value, one):
+    before = sent.get("seen")
+    if before is not None and before != one.seen and not _is(value, one):
         return _slots(request, opened, form, one, conflict=Changed(one.value, value))
     if one.aspect == "id":
         return _rename(request, opened, form, one, value)
