@@ -2,7 +2,7 @@
 
 `read` reads a text once and in full. `advance` takes splices and reads only the entries of block collections
 that they touch: a pure YAML reader needs half a second for a document of 300 nodes, a changed entry a
-millisecond. What cannot be read on its own (anchors, directives, JSON, a text with problems, an entry whose
+millisecond. What cannot be read on its own (aliases, directives, JSON, a text with problems, an entry whose
 change spills over its borders) is read in full, so both ways always give the same.
 """
 
@@ -37,7 +37,6 @@ NEAR = 120
 MOST_PIECES = 60
 """A change in more places than this is read in full."""
 _MARKER = re.compile(r"^(?:---|\.\.\.)", re.MULTILINE)
-_ANCHOR = re.compile(r"(?:^|[\s\[{,:-])[&*][^\s,\[\]{}]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +156,7 @@ def read(text: str) -> Source:
     by_entry = not (
         parsed.problems or parsed.aliases or span.flow or span.kind == "odd" or text.startswith("%")
     )
-    by_entry = by_entry and not _ANCHOR.search(text) and "\n---" not in text and "\t" not in text
+    by_entry = by_entry and "\n---" not in text and "\t" not in text
     return Source(text, parsed.data, span, start, tuple(parsed.problems), False, by_entry, parsed)
 
 
@@ -370,7 +369,7 @@ class _Entry:
         self.text = apply_splices(source.text, [splice])
 
     def read(self) -> Source | None:
-        if _ANCHOR.search(self.splice.text) or "\t" in self.splice.text or "---" in self.splice.text:
+        if "\t" in self.splice.text:
             return None
         for level in reversed(self.levels()):
             found = self.attempt(level)
