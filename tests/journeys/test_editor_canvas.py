@@ -288,6 +288,19 @@ def test_an_edge_is_drawn_from_a_port_and_refused_with_the_reason(canvas: Canvas
     expect(page.get_by_test_id("edge-read-good")).to_be_attached()
 
 
+def test_an_edge_taken_at_its_end_is_led_elsewhere(canvas: CanvasPage) -> None:
+    line = canvas.page.get_by_test_id("edge-read-judge").locator(".mn-edge").bounding_box()
+    canvas.page.mouse.click(line["x"] + line["width"] / 2 - 16, line["y"] + 1)
+    end = canvas.page.locator(".react-flow__edgeupdater-target")
+    drag(canvas.page, centre(end), centre(canvas.step("good")))
+    expect(canvas.page.get_by_test_id("edge-read-good")).to_be_attached()
+    canvas.wait_idle()
+    assert [(o["kind"], o["edge"]) for o in canvas.operations()] == [
+        ("remove_edge", {"from": "read", "to": "judge"}),
+        ("add_edge", {"from": "read", "to": "good"}),
+    ]
+
+
 def test_an_edge_dropped_on_nothing_asks_what_to_add_there(canvas: CanvasPage) -> None:
     canvas.step("closed").hover()
     port = canvas.page.locator('.react-flow__node[data-id="closed"] [data-port="done"]')

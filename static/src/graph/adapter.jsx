@@ -357,8 +357,10 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
 
   // Connecting
 
+  const isReconnecting = useRef(false);
   const onConnectStart = useCallback((_event, { nodeId, handleId, handleType }) => {
-    if (handleType !== "source" || !nodeId) return;
+    // An edge taken at its end is led elsewhere, not drawn anew.
+    if (isReconnecting.current || handleType !== "source" || !nodeId) return;
     store.setConnecting({ from: nodeId, port: handleId, targets: null });
     actions.targets(`${nodeId}.${handleId}`).then((targets) => {
       if (store.connecting?.from === nodeId) store.setConnecting({ from: nodeId, port: handleId, targets });
@@ -414,7 +416,9 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
         onEdgeMouseEnter={(_event, edge) => store.setNearEdge(edge.id)} onEdgeMouseLeave={() => store.setNearEdge("")}
         onEdgeDoubleClick={(_event, edge) => !readonly && actions.add({ split: edge.data.edge })}
         onPaneClick={() => { store.select({ paths: [], current: store.selection.current, edge: "" }); actions.left(); }}
-        onConnectStart={onConnectStart} onConnectEnd={onConnectEnd} onReconnect={onReconnect} isValidConnection={isValidConnection}
+        onConnectStart={onConnectStart} onConnectEnd={onConnectEnd} onReconnect={onReconnect}
+        onReconnectStart={() => { isReconnecting.current = true; }} onReconnectEnd={() => { isReconnecting.current = false; }}
+        isValidConnection={isValidConnection}
         onMoveEnd={check} onInit={check}
         nodesFocusable={false} edgesFocusable={false} disableKeyboardA11y deleteKeyCode={null} nodesConnectable={!readonly} nodesDraggable={!readonly}
         selectionKeyCode="Shift" multiSelectionKeyCode={["Control", "Meta"]} selectionMode={SelectionMode.Partial} nodeDragThreshold={TOUCHING} connectionRadius={28} autoPanOnNodeFocus={false}
