@@ -1,0 +1,147 @@
+"""Two browsers on one draft, random operations, lost connections: both end where the server is, and all of it
+can be undone to the first byte.
+
+MN_TEST_OPERATIONS=1000 makes it the whole size; MN_TEST_SEED names another course of events.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.journeys.conftest import Product, sign_in
+
+pytestmark = [pytest.mark.browser]
+OPERATIONS = int(os.environ.get("MN_TEST_OPERATIONS", "150"))
+SEED = int(os.environ.get("MN_TEST_SEED", "1"))
+START = """\
+apiVersion: mirrorneuron/v1   # the version of the format
+kind: Blueprint
+metadata: {name: together, title: Together}
+# What it is for.
+graph:
+  nodes:
+    - {id: first, kind: transform, output: 1}   # begins
+
+    - id: second
+      kind: transform
+      output: "{{ steps.first.output }}"
+  edges:
+    - {from: first, to: second}
+"""
+ACT = """([kind, a, b, fresh, x, y]) => {
+  const graph = document.querySelector('mn-graph'), {nodes, edges} = graph.store.view;
+  const paths = Object.keys(nodes).sort(), lines = Object.keys(edges).sort();
+  const one = paths[a % (paths.length || 1)], other = paths[b % (paths.length || 1)];
+  const line = edges[lines[a % (lines.length || 1)]], node = {id: fresh, kind: 'transform', output: x};
+  const operation = {
+    add: () => ({kind: 'add_node', scope: '', node, position: {x, y}}),
+    remove: () => one && {kind: 'remove_node', node: one},
+    move: () => one && {kind: 'move_nodes', positions: {[one]: {x, y}}},
+    // Refused where somebody has set one before.
+    note: () => one && {kind: 'set_config', node: one, path: ['label'], new: String(y)},
+    rename: () => one && {kind: 'rename', node: one, to: fresh},
+    join: () => one && one !== other && {kind: 'add_edge', scope: '', edge: {from: one, to: other}},
+    part: () => line && {kind: 'remove_edge', scope: '', edge: line.written, at: line.at},
+  }[kind]();
+  if (operation) graph.session.do([operation]);
+}"""
+STATE = """() => {
+  const graph = document.querySelector('mn-graph');
+  const {nodes, edges, version} = graph.store.server;
+  return {idle: graph.dataset.idle === 'true', version, nodes, edges};
+}"""
+UNDO_ALL = """async name => {
+  const headers = {'X-CSRFToken': document.querySelector('meta[name=csrf-token]').content};
+  for (let undone = 0; ; undone += 1) {
+    const answer = await fetch(`/api/v1/blueprints/${name}/draft/undo`, {method: 'POST', headers});
+    if (answer.ok) continue;
+    return {undone, code: (await answer.json()).code};
+  }
+}"""
+
+
+def open_editor(context: BrowserContext) -> Page:
+    page = context.new_page()
+    page.goto("/blueprints/together/edit")
+    page.locator("mn-graph[data-mounted=true]").wait_for()
+    return page
+
+
+def source(page: Page) -> str:
+    asked = "async () => (await (await fetch('/api/v1/blueprints/together/draft')).json())"
+    return str(page.evaluate(asked)["source"])
+
+
+def settled(pages: list[Page]) -> list[dict[str, Any]]:
+    """The pages' own views once nothing is under way and both have seen the server's last version."""
+    server = """async () => (await (await fetch('/api/v1/blueprints/together/draft')).json()).version"""
+    version = pages[0].evaluate(server)
+    for page in pages:
+        page.wait_for_function(
+            """version => {
+              const graph = document.querySelector('mn-graph');
+              return graph.dataset.idle === 'true' && graph.store.server.version >= version;
+            }""",
+            arg=version,
+            timeout=60_000,
+        )
+    return [page.evaluate(STATE) for page in pages]
+
+
+def test_two_browsers_end_on_the_servers_document_and_undo_leads_back(
+    browser: Browser, product: Product, tmp_path: Any
+) -> None:
+    file = tmp_path / "together.yaml"
+    file.write_text(START)
+    product.mn("blueprint", "import", str(file))
+    contexts = [browser.new_context(base_url=product.base) for _ in range(2)]
+    for context in contexts:
+        context.set_default_timeout(60_000)
+    first = contexts[0].new_page()
+    sign_in(first, product)
+    contexts[1].add_cookies(contexts[0].cookies())  # type: ignore[arg-type]
+    pages = [open_editor(context) for context in contexts]
+    assert source(pages[0]) == START
+
+    chance, cut = random.Random(SEED), {0: 0, 1: 0}
+    kinds = ["add"] * 5 + ["move"] * 4 + ["note", "join", "join", "join", "part", "rename", "remove"]
+    for number in range(OPERATIONS):
+        for which, until in cut.items():
+            if until and number >= until:
+                contexts[which].set_offline(False)
+                cut[which] = 0
+        which = chance.randrange(2)
+        if number % 25 == 12:
+            contexts[which].set_offline(True)
+            cut[which] = number + 8
+        drawn = [chance.randrange(10**6) for _ in range(4)]
+        pages[which].evaluate(
+            ACT, [chance.choice(kinds), drawn[0], drawn[1], f"n{number}", drawn[2] % 2000, drawn[3] % 900]
+        )
+    for context in contexts:
+        context.set_offline(False)
+    for page in pages:
+        page.wait_for_function(
+            "document.querySelector('mn-graph').dataset.idle === 'true'", timeout=OPERATIONS * 200 + 60_000
+        )
+
+    one, other = settled(pages)
+    asked = "async () => (await (await fetch('/api/v1/blueprints/together/draft/view')).json())"
+    server = pages[0].evaluate(asked)
+    assert one["version"] == other["version"] == server["version"]
+    assert one["nodes"] == other["nodes"] == server["nodes"]
+    assert one["edges"] == other["edges"] == server["edges"]
+    assert server["version"] > OPERATIONS / 2, "most operations were refused"
+
+    # Both are one person here, so that nothing of anybody else's stands in the way.
+    done = pages[0].evaluate(UNDO_ALL, "together")
+    assert done["code"] == "nothing_to_undo"
+    assert done["undone"] > OPERATIONS / 2
+    assert source(pages[0]) == START
+    for context in contexts:
+        context.close()
