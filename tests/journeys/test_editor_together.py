@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests.faults.harness import until
 from tests.journeys.conftest import Product, sign_in
 
 pytestmark = [pytest.mark.browser]
@@ -22,7 +23,9 @@ START = """\
 apiVersion: mirrorneuron/v1   # the version of the format
 kind: Blueprint
 metadata: {name: together, title: Together}
+card: {purpose: Tests, must_never: [lose a change], business_owner: A, technical_owner: A, model_steward: A}
 # What it is for.
+contract: {goal: End where the server is.}
 graph:
   nodes:
     - {id: first, kind: transform, output: 1}   # begins
@@ -77,18 +80,19 @@ def source(page: Page) -> str:
     return str(page.evaluate(asked)["source"])
 
 
+def is_settled(state: dict[str, Any], version: int) -> bool:
+    return bool(state["idle"] and state["version"] >= version)
+
+
 def settled(pages: list[Page]) -> list[dict[str, Any]]:
     """The pages' own views once nothing is under way and both have seen the server's last version."""
     server = """async () => (await (await fetch('/api/v1/blueprints/together/draft')).json()).version"""
     version = pages[0].evaluate(server)
     for page in pages:
-        page.wait_for_function(
-            """version => {
-              const graph = document.querySelector('mn-graph');
-              return graph.dataset.idle === 'true' && graph.store.server.version >= version;
-            }""",
-            arg=version,
-            timeout=60_000,
+        until(
+            lambda page=page: is_settled(page.evaluate(STATE), version),
+            "a page to be at the server's version",
+            60,
         )
     return [page.evaluate(STATE) for page in pages]
 
@@ -111,8 +115,8 @@ def test_two_browsers_end_on_the_servers_document_and_undo_leads_back(
     chance, cut = random.Random(SEED), {0: 0, 1: 0}
     kinds = ["add"] * 5 + ["move"] * 4 + ["note", "join", "join", "join", "part", "rename", "remove"]
     for number in range(OPERATIONS):
-        for which, until in cut.items():
-            if until and number >= until:
+        for which, back in cut.items():
+            if back and number >= back:
                 contexts[which].set_offline(False)
                 cut[which] = 0
         which = chance.randrange(2)
@@ -126,8 +130,10 @@ def test_two_browsers_end_on_the_servers_document_and_undo_leads_back(
     for context in contexts:
         context.set_offline(False)
     for page in pages:
-        page.wait_for_function(
-            "document.querySelector('mn-graph').dataset.idle === 'true'", timeout=OPERATIONS * 200 + 60_000
+        until(
+            lambda page=page: page.evaluate(STATE)["idle"],
+            "a page to have sent everything",
+            60 + OPERATIONS / 5,
         )
 
     one, other = settled(pages)
