@@ -15,8 +15,8 @@ from celery.worker.consumer import Consumer
 from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mirrorneuron.settings")
-# Without this Celery closes the database connection around every task (4 ms each on PostgreSQL).
-CELERY_DB_REUSE_MAX = 1_000_000
+DB_REUSE_MAX = 2**62
+"""Never: else Celery closes the database's connection after every task, and what was prepared on it."""
 RINGS_KEPT = 200
 """Of one queue; the oldest go first."""
 RINGS_KEPT_SECONDS = 60
@@ -112,7 +112,7 @@ def _settings() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_heartbeat": QUIET_SECONDS,
-        "db_reuse_max": CELERY_DB_REUSE_MAX,
+        "CELERY_DB_REUSE_MAX": DB_REUSE_MAX,
     }
 
 

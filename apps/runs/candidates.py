@@ -116,6 +116,11 @@ class Candidates:
                 weight = self._weights.get(workspace_id, 1)
                 self.shares.ended(workspace_id, time.monotonic() - began, weight)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether some are known that have not been tried yet."""
+        return any(self._known.values())
+
     # --- choosing -----------------------------------------------------------------------------------------
 
     def _next(self, passed: set[UUID], *, alone: bool, lossy_first: bool) -> Candidate | None:
@@ -218,6 +223,6 @@ def _page(steps: QuerySet[Step], after: Lane | None) -> list[Candidate]:
         )
         steps = steps.filter(beyond)
     rows = steps.order_by("workspace_id", "priority", "ready_at").values_list(
-        "run_id", "path", "workspace_id", "priority", "ready_at", "losses"
+        "run_id", "path", "workspace_id", "priority", "ready_at", "losses", "run__seq"
     )
     return [Candidate(*row) for row in rows[:PAGE]]  # type: ignore[arg-type]  # a ready step has its time

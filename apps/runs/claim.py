@@ -24,6 +24,8 @@ class Claim:
     fence: int
     resumed: bool
     """The step has a past (an earlier attempt, or it waited), so its journal must be read."""
+    is_last: bool = False
+    """When the chain that began with it ended, nothing else was ready in its worker's queues."""
 
     @property
     def path(self) -> str:

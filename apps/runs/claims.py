@@ -15,20 +15,23 @@ from uuid import UUID
 
 from django.db import Error as DatabaseTrouble
 
-from apps.runs import queueing, slots
+from apps.runs import queueing, slots, store
 from apps.runs.candidates import Candidates, ready_steps
 from apps.runs.claim import Claim, claim_in
 from apps.runs.core.limits import LIMITS
+from apps.runs.core.plan import scope_of
+from apps.runs.core.shares import Candidate
 from apps.runs.core.states import StepStatus
 from apps.runs.errors import RunNotFound, StaleStep
 from apps.runs.inline import is_pure, work_inline
-from apps.runs.models import Run
 from apps.runs.transact import OpenedLate, RunTransaction, SeqMoved, open_transaction, state_of
 from mirrorneuron.base import crash
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
 
 log = logger(__name__)
+FEW_ENTRIES = 10
+"""A run with no more entries than this has so few steps that it is read together with them."""
 
 
 def claim_next(
@@ -53,7 +56,8 @@ def claim_next(
 def claim_or_compute(
     worker: UUID, queues: Sequence[str], candidates: Candidates, *, alone: bool, lossy_first: bool = False
 ) -> Claim | Missed | None:
-    """Claim the ready step that is next, or work what only computes and stood before it (`Missed.DONE`).
+    """Claim the ready step that is next, or work what only computes and stood before it (`Missed.DONE` or
+    `LAST`).
 
     alone: nothing else runs in this process; only then may a step that has killed a worker be claimed, so
     that the next death is certainly its own (ENGINE rule 14). lossy_first: this process was emptied for one.
@@ -63,13 +67,13 @@ def claim_or_compute(
     with closing(candidates.offers(alone=alone, lossy_first=lossy_first)) as offers:
         for candidate in offers:
             with candidates.holding(candidate.workspace_id):
-                missed = _try(candidate.run_id, candidate.path, worker, queues)
+                missed = _try(candidate, worker, queues)
             if isinstance(missed, Claim):
                 crash.reach("after_claim")
                 return missed
             if missed is Missed.STEP:
                 candidates.keep_run(candidate)
-            elif missed is Missed.DONE:
+            elif missed in (Missed.DONE, Missed.LAST):
                 return missed
     return None
 
@@ -80,13 +84,21 @@ class Missed(Enum):
     RUN = "its run has changed; somebody else was faster"
     STEP = "the step had to wait for its slot; others of its run need not"
     DONE = "it only computed, and is done together with all that could follow at once"
+    LAST = "as DONE, and nothing else is ready"
 
 
-def _try(run_id: UUID, path: str, worker: UUID, queues: Sequence[str]) -> Claim | Missed:
+def _try(candidate: Candidate, worker: UUID, queues: Sequence[str]) -> Claim | Missed:
+    run_id, path = candidate.run_id, candidate.path
     try:
-        run = Run.objects.get(id=run_id)
+        top = None
+        if candidate.entries <= FEW_ENTRIES and not scope_of(path):
+            run, top = store.read_run_and_steps(run_id)
+        else:
+            run = store.read_run(run_id)
+        if run is None:
+            return Missed.RUN
         with OpenedLate() as opening:
-            tx = open_transaction(run, state_of(run, path), is_locked=False, opening=opening)
+            tx = open_transaction(run, state_of(run, path, top), is_locked=False, opening=opening)
             step = tx.state.find(path)
             if step is None or not tx.transition.may_claim(path):
                 return Missed.RUN
@@ -98,6 +110,8 @@ def _try(run_id: UUID, path: str, worker: UUID, queues: Sequence[str]) -> Claim 
                 following = next_in_chain(tx, queues)
                 if following is not None:
                     claim = claim_in(tx, following, worker)
+                else:
+                    tx.asks = tuple(queues)
             elif slots.take(tx, path):
                 claim = claim_in(tx, path, worker)
             else:
@@ -105,10 +119,10 @@ def _try(run_id: UUID, path: str, worker: UUID, queues: Sequence[str]) -> Claim 
             tx.write()
             tx.after_commit()
         if claim is None:
-            return missed
+            return Missed.LAST if tx.is_quiet else missed
         claim.step = tx.state.steps[claim.path]
         return claim
-    except (SeqMoved, StaleStep, RunNotFound, Run.DoesNotExist):
+    except (SeqMoved, StaleStep, RunNotFound):
         return Missed.RUN
     except DatabaseTrouble:
         raise

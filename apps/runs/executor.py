@@ -52,6 +52,7 @@ def work_chain(claim: Claim, worker: UUID, queues: Sequence[str], keep_going: An
             asked, at_step = time.monotonic(), worked
         following = work(current, worker, queues, chain=chain)
         if following is None:
+            claim.is_last = current.is_last
             return worked
         current = following
 
@@ -89,16 +90,20 @@ def _finish_surely(
         path = next_in_chain(tx, queues) if chain else None
         if path is not None:
             claimed.append(claim_in(tx, path, worker))
+        tx.asks = () if claimed else tuple(queues)
+
+    def finish() -> None:
+        context.claim.is_last = context.finish(apply).is_quiet
 
     try:
-        _surely(context, lambda: context.finish(apply))
+        _surely(context, finish)
     except (StaleStep, OperationalError, InterfaceError):
         raise
     except Exception as exc:
         # A bug of ours must not leave the step running for ever.
         log.exception("step.finish_failed", run=str(context.run_id), step=context.path)
         outcome = StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error", permanent=True)
-        _surely(context, lambda: context.finish(apply))
+        _surely(context, finish)
     if not claimed:
         return None
     following = claimed[0]

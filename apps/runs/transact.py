@@ -99,6 +99,10 @@ class RunTransaction:
     """Columns of the run's row when this transaction starts the run."""
     inserted: list[str] = field(default_factory=list)
     """Paths of the steps that get their rows in this transaction."""
+    asks: tuple[str, ...] = ()
+    """Queues whose worker has nothing to go on with: is anything else ready in them?"""
+    is_quiet: bool = False
+    """It was asked, and nothing is: neither before this transaction nor by what it brought about."""
 
     @property
     def plan(self) -> Plan:
@@ -170,6 +174,7 @@ class RunTransaction:
         if self.rows or t.closed or new:
             self.begin()
         self.state.seq = writes.to_seq
+        writes.asks = self.asks
         ids = store.write(writes)
         if ids is None:
             raise SeqMoved
@@ -181,6 +186,8 @@ class RunTransaction:
         if t.closed:
             desk().close_all(run_id=self.state.id, step_paths=t.closed, state="cancelled")
         ready = self.queues_of(t.updates)
+        # What is done after the commit may make steps of other runs ready.
+        self.is_quiet = writes.is_quiet and not ready and not self.after
         groups = [live.run_group(self.state.id)]
         if any(e.kind.startswith("approval.") or e.kind == "step.cancelled" for e in t.entries):
             groups.append(live.inbox_group(self.state.workspace_id))
@@ -301,8 +308,8 @@ def open_scopes(run_id: UUID, prefix: str = "") -> list[str]:
     return list(rows.order_by().values_list("scope", flat=True).distinct())
 
 
-def state_of(run: Run, path: str | None = None) -> RunState:
-    """A run as stored.
+def state_of(run: Run, path: str | None = None, top: list[StepState] | None = None) -> RunState:
+    """A run as stored. top: the steps of its outermost scope, if they have been read.
 
     path: the step a decision is about; of a run with maps or loops only the scopes around it are read, the
     others when they are needed. None reads every scope in which something has not ended.
@@ -327,7 +334,8 @@ def state_of(run: Run, path: str | None = None) -> RunState:
     held = held_step.state_of(run, plan)
     state.held = held.path if held else ""
     if not plan.bodies:
-        state.add_scope("", [*store.read_steps(run.id), *([held] if held else [])])
+        found_at_top = top if top is not None else store.read_steps(run.id)
+        state.add_scope("", [*found_at_top, *([held] if held else [])])
         return state
     state.load = lambda scope: store.read_steps(run.id, [scope])
     state.load_open = lambda prefix: open_scopes(run.id, prefix)
@@ -336,7 +344,9 @@ def state_of(run: Run, path: str | None = None) -> RunState:
         wanted = [*wanted, held.scope]  # It is only known from here, so its scope cannot be read later.
     wanted = list(dict.fromkeys(around for scope in wanted for around in enclosing(scope)))
     found: dict[str, list[StepState]] = {scope: [] for scope in wanted}
-    for step in store.read_steps(run.id, wanted):
+    found[""] += top or []
+    missing = [scope for scope in wanted if scope or top is None]
+    for step in store.read_steps(run.id, missing) if missing else ():
         found[step.scope].append(step)
     if held:
         found[held.scope].append(held)

@@ -6,7 +6,7 @@ so that a dead broker only slows things down.
 
     lease thread   renews one row, measures the database's clock, obeys the kill button; own connection
     poll thread    every poll interval: upkeep, then as many drains as there are ready steps and free slots
-    drain          claim, work the chain, until nothing is ready
+    drain          claim, work the chain, until nothing is ready; in Celery's threads and in some of its own
     watch thread   ends the process when the poll thread hangs; asks nobody, so that it cannot hang itself
 """
 
@@ -32,6 +32,7 @@ from apps.runs.claim import Claim
 from apps.runs.claims import Missed, claim_or_compute, needs_empty_process
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.states import RUN_ENDED, StepStatus
+from apps.runs.drains import Drains
 from apps.runs.executor import work_chain
 from apps.runs.handing_back import hand_back_all
 from apps.runs.hooks import forget_deliveries
@@ -103,7 +104,7 @@ class WorkerProcess:
         self._wake = threading.Event()
         self._alive_at = time.monotonic()
         self._threads: list[threading.Thread] = []
-        self._drains: set[threading.Thread] = set()
+        self._drains = Drains(self.drain)
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -151,7 +152,8 @@ class WorkerProcess:
                 self._wait(lambda: not any(map(at_work.is_at_work, in_flight)), IN_FLIGHT_SECONDS)
                 hand_back_all(at_work.claims())  # What was just being claimed at the first look.
         self._stopped.set()
-        for thread in [*self._threads, *self._drains]:
+        self._drains.close()
+        for thread in [*self._threads, *self._drains.threads]:
             thread.join(0.5)
         with contextlib.suppress(DatabaseTrouble):
             self.lease.give_up()
@@ -284,16 +286,7 @@ class WorkerProcess:
             .values("id")[:free]
         )
         for _ in list(ready):
-            thread = threading.Thread(target=self._drain_thread, name="worker-drain", daemon=True)
-            self._drains.add(thread)
-            thread.start()
-
-    def _drain_thread(self) -> None:
-        try:
-            self.drain()
-        finally:
-            connections.close_all()
-            self._drains.discard(threading.current_thread())
+            self._drains.go()
 
     # --- work ---------------------------------------------------------------------------------------------
 
@@ -304,11 +297,11 @@ class WorkerProcess:
         worked, end = 0, time.monotonic() + LIMITS.drain_seconds
         try:
             while not self.is_stopping and time.monotonic() < end:
-                done = self._work_one()
+                done, is_quiet = self._work_one()
                 self._is_alive()
-                if not done:
-                    break
                 worked += done
+                if not done or (is_quiet and not self.candidates.has_any):
+                    break
         except DatabaseTrouble as exc:
             log.warning("drain.failed", error=str(exc))
             connections.close_all()
@@ -318,13 +311,14 @@ class WorkerProcess:
             self.nudge()
         return worked
 
-    def _work_one(self) -> int:
+    def _work_one(self) -> tuple[int, bool]:
+        """(steps worked, whether nothing was ready any more when the last of them was stored)."""
         with self._changed:
             # Whether a process is empty must stay true until it is known what is claimed for it.
             self._changed.wait_for(lambda: not self._claiming_alone)
             alone, emptying = self._busy == 0, self._emptying
             if self.is_stopping or self._exclusive or (emptying and not alone):
-                return 0
+                return 0, True
             self._busy += 1
             self._claiming_alone = alone
         try:
@@ -342,10 +336,11 @@ class WorkerProcess:
                         self._claiming_alone = False
                         self._changed.notify_all()
             if not isinstance(claim, Claim):
-                return int(claim is Missed.DONE)
+                return int(claim in (Missed.DONE, Missed.LAST)), claim is Missed.LAST
             lossy = claim.step.losses > 0
             with self.candidates.holding(claim.run.workspace_id):
-                return work_chain(claim, self.boot, self.queues, _never if lossy else self._may_go_on)
+                worked = work_chain(claim, self.boot, self.queues, _never if lossy else self._may_go_on)
+                return worked, claim.is_last
         finally:
             with self._changed:
                 self._busy -= 1

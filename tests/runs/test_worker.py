@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.runs import at_work, lease, ports, services, transact, worker
 from apps.runs.candidates import PAGE
 from apps.runs.claims import claim_next, needs_empty_process
 from apps.runs.core.limits import LIMITS
+from apps.runs.drains import Drains
 from apps.runs.executor import work
 from apps.runs.invariants import check_all
 from apps.runs.models import Run, Step, Worker
-from apps.runs.ports import Done
+from apps.runs.ports import Done, HandBack
 from apps.runs.upkeep import anything_due, reap, take_back, upkeep
 from apps.runs.worker import WorkerProcess
 from mirrorneuron.base.clock import clock, now
@@ -102,7 +105,8 @@ def test_slots_work_side_by_side_and_are_given_back(start, process, gate):
     go.set()
     until(lambda: ended(run), "the run ended")
     until(lambda: made._busy == 0 and made._free._value == 2, "all slots are free")
-    until(lambda: not any(x.is_alive() for x in list(made._drains)), "the threads that worked have ended")
+    made.stop()
+    until(lambda: not any(x.is_alive() for x in list(made._drains.threads)), "the threads have ended")
 
 
 def test_what_a_worker_cannot_finish_before_it_stops_is_handed_back_and_counts_nothing(start, process, gate):
@@ -115,7 +119,7 @@ def test_what_a_worker_cannot_finish_before_it_stops_is_handed_back_and_counts_n
     step = run.steps.get()
     assert (step.status, step.losses, step.failures) == ("ready", 0, 0)
     go.set()
-    for thread in list(first._drains):
+    for thread in list(first._drains.threads):
         thread.join(20)  # until its late write is dropped: it holds the run's row for a moment
     work_all()
     assert statuses(run) == {"p": "succeeded"}
@@ -142,7 +146,7 @@ def test_a_process_that_stops_claims_nothing_even_if_it_was_about_to(start):
     made = WorkerProcess()
     made.lease.take(sole=False)
     made.stop(0)
-    assert made._work_one() == 0
+    assert made._work_one()[0] == 0
     assert statuses(run) == {"a": "ready"}
 
 
@@ -285,13 +289,13 @@ def test_a_process_empties_itself_for_a_step_that_has_killed_a_worker(start):
         assert needs_empty_process(("default",))
         made = WorkerProcess()
         made._emptying, made._busy = True, 1
-        assert (made._work_one(), made._may_go_on()) == (0, False)
+        assert (made._work_one()[0], made._may_go_on()) == (0, False)
         made._busy = 0
         start(t("urgent"))
-        assert made._work_one() == 1
+        assert made._work_one()[0] == 1
         assert statuses(run) == {"bad": "succeeded"}
         made._emptying = False
-        assert made._work_one() == 1
+        assert made._work_one()[0] == 1
 
 
 def test_one_run_that_cannot_be_read_does_not_stop_the_others(start, monkeypatch):
@@ -334,3 +338,100 @@ def test_a_new_sole_worker_knows_that_all_others_are_dead(start, process):
     process(sole=True)
     until(lambda: ended(run), "the run ended")
     assert Worker.objects.filter(lease_until__gt=now()).count() == 1
+
+
+# --- what a worker asks the database ----------------------------------------------------------------------
+
+
+def drained(made):
+    """What one drain in this thread says to the database."""
+    with CaptureQueriesContext(connection) as queries:
+        made.drain()
+    return [q["sql"] for q in queries]
+
+
+@pytest.fixture
+def idle():
+    """A worker with a lease and no threads."""
+    made = WorkerProcess()
+    made.lease.take(sole=False)
+    return made
+
+
+@pytest.mark.parametrize("node", [t, lambda id: {"id": id, "kind": "transform", "output": 1}])
+def test_the_last_write_of_a_chain_tells_that_nothing_else_is_ready(start, idle, node):
+    if connection.vendor != "postgresql":
+        pytest.skip("on SQLite another query costs next to nothing")
+    ids = [f"s{i}" for i in range(10)]
+    pairs = [{"from": a, "to": b} for a, b in pairwise(ids)]
+    for warm in (True, False):
+        run = start(*map(node, ids), edges=pairs)
+        said = drained(idle)
+        assert ended(run)
+        if not warm:
+            # Candidates, the run with its steps, the claim, the ends: with the start 14 calls for 10 steps.
+            assert len(said) == (13 if node is t else 3), said
+
+
+def test_a_drain_goes_on_when_another_run_has_become_ready_meanwhile(start, idle, monkeypatch):
+    other = []
+
+    def handler(context):
+        if not other:
+            other.append(start(t("b")))
+        return Done(1)
+
+    monkeypatch.setitem(ports._handlers, "tool", handler)
+    run = start({"id": "p", "kind": "tool", "tool": "x"})
+    assert idle.drain() == 2
+    assert ended(run) and ended(other[0])
+
+
+def test_a_drain_goes_on_with_the_parent_of_a_run_that_ended(start, idle, workspace):
+    version = version_of(workspace, [t("inner")])
+    child = {"id": "c", "kind": "subflow", "blueprint": f"{version.blueprint.name}@{version.number}"}
+    run = start(child, t("after"), edges=[{"from": "c", "to": "after"}])
+    idle.drain()
+    upkeep(idle.boot)
+    idle.drain()
+    assert ended(run)
+
+
+def test_a_step_that_is_tried_again_at_once_is_not_taken_for_nothing(start, idle, monkeypatch):
+    tries = []
+
+    def handler(context):
+        tries.append(context.attempt)
+        return HandBack() if len(tries) == 1 else Done(1)
+
+    monkeypatch.setitem(ports._handlers, "tool", handler)
+    run = start({"id": "p", "kind": "tool", "tool": "x"})
+    idle.drain()
+    assert ended(run) and len(tries) == 2
+
+
+def test_threads_that_worked_keep_their_connection_for_the_next_work(monkeypatch):
+    done, named = threading.Semaphore(0), []
+
+    def work():
+        named.append(threading.current_thread())
+        done.release()
+
+    drains = Drains(work)
+    for _ in range(3):
+        drains.go()
+        assert done.acquire(timeout=20)
+        until(lambda: drains._idle == 1, "the thread waits for more")
+    assert len(set(named)) == 1
+    monkeypatch.setattr("apps.runs.drains.KEEP_SECONDS", 0.01)
+    drains.go()
+    named[0].join(20)
+    assert not named[0].is_alive() and not drains.threads
+
+
+def test_celery_keeps_the_connections_of_its_threads():
+    from celery.fixups.django import DjangoWorkerFixup
+
+    from mirrorneuron.celery import app
+
+    assert DjangoWorkerFixup(app).db_reuse_max

@@ -32,6 +32,8 @@ class Candidate:
     """0 is the most urgent, 9 the least."""
     ready_at: datetime
     losses: int = 0
+    entries: int = 0
+    """Entries in its run's ledger when it was read."""
 
     def urgency(self, now: datetime) -> tuple[float, datetime]:
         """Less is more urgent."""

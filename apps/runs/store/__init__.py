@@ -27,7 +27,10 @@ from apps.runs.store.rows import StepUpdate, WriteSet
 from mirrorneuron.base.packed import Packed
 
 M = TypeVar("M", bound=Model)
-__all__ = ["StepUpdate", "WriteSet", "read_run", "read_steps", "step_rows", "write", "writes_alone"]
+__all__ = [
+    "StepUpdate", "WriteSet", "read_run", "read_run_and_steps", "read_steps", "step_rows", "write",
+    "writes_alone",
+]  # fmt: skip
 
 
 def write(ws: WriteSet) -> list[int] | None:
@@ -52,6 +55,25 @@ def read_run(run_id: UUID, *, lock: bool = False, skip_locked: bool = False) -> 
     columns, attributes = _columns(Run)
     rows = _vendor().select(Run, columns, where, [run_id])
     return Run.from_db(connection.alias, attributes, rows[0]) if rows else None
+
+
+def read_run_and_steps(run_id: UUID) -> tuple[Run | None, list[StepState]]:
+    """A run and the steps at the top of its graph, on PostgreSQL in one statement. Each step brings the run's
+    columns along: for runs that have few."""
+    if not writes_alone():
+        run = read_run(run_id)
+        return run, read_steps(run_id, [""]) if run is not None else []
+    from apps.runs.store.postgres import joined
+
+    columns, attributes = _columns(Run)
+    runs, steps = Run._meta.db_table, Step._meta.db_table
+    where = (
+        f'"{runs}" AS o LEFT JOIN "{steps}" AS m ON m.run_id = o.id AND m.scope = \'\''
+        " WHERE o.id = {} ORDER BY m.id"
+    )
+    row, found = joined(Run, columns, Step, _STATE, where, run_id)
+    run = Run.from_db(connection.alias, attributes, row) if row is not None else None
+    return run, [_state(list(step), run_id) for step in found]
 
 
 def read_steps(run_id: UUID, scopes: Iterable[str] | None = None) -> list[StepState]:

@@ -3,7 +3,7 @@
     WITH r AS (UPDATE run SET seq = … WHERE id = … AND seq = … RETURNING 1),
          u0 AS (UPDATE step SET … FROM r WHERE id = … AND status = … AND fence = … RETURNING 1),
          i AS (INSERT INTO step … SELECT … FROM r RETURNING id), …
-    SELECT how many runs, the new ids, 1 / (all steps were found)
+    SELECT how many runs, the new ids, whether nothing else is ready, 1 / (all steps were found)
 
 Nothing happens unless `r` has its row. All parts see one snapshot, taken before the run's row is locked; that
 is safe because whoever changes a step raises the run's `seq`, so a matching `seq` says that the snapshot is
@@ -58,7 +58,7 @@ def write(ws: WriteSet) -> list[int] | None:
     """See `store.write`."""
     shape, parameters = _shape_of(ws)
     try:
-        found, ids, _ = _executed(_text(shape), parameters, _first)
+        found, ids, ws.is_quiet, _ = _executed(_text(shape), parameters, _first)
     except DataError as exc:
         if isinstance(exc.__cause__, psycopg.errors.DivisionByZero):
             paths = ", ".join(f'"{u.path}"' for u in ws.updates)
@@ -69,7 +69,11 @@ def write(ws: WriteSet) -> list[int] | None:
 
 def select(model: type[Model], names: tuple[str, ...], where: str, values: list[Any]) -> list[list[Any]]:
     """Rows with these columns. where: what follows FROM, with a `{}` for each of the values in turn."""
-    found = _executed(_select(model, names, where), values, _rest)
+    return _read(model, names, _executed(_select(model, names, where), values, _rest))
+
+
+def _read(model: type[Model], names: tuple[str, ...], found: list[Any]) -> list[Any]:
+    """Rows as the database gave them, with values in place of JSON texts."""
     readers = _readers(model, names)
     if not readers:
         return found
@@ -81,6 +85,34 @@ def select(model: type[Model], names: tuple[str, ...], where: str, values: list[
                 row[i] = read(row[i])
         rows.append(row)
     return rows
+
+
+def joined(
+    one: type[Model],
+    of_one: tuple[str, ...],
+    many: type[Model],
+    of_many: tuple[str, ...],
+    where: str,
+    value: Any,
+) -> tuple[list[Any] | None, list[list[Any]]]:
+    """A row and all rows that belong to it, in one statement; (None, []) when there is no such row.
+
+    where: what follows FROM, with `o` and `m` for the tables and a `{}` for the value.
+    """
+    found = _executed(_joined(one, of_one, many, of_many, where), [value], _rest)
+    if not found:
+        return None, []
+    n = len(of_one)
+    rows = [row[n:] for row in found if row[n] is not None]
+    return _read(one, of_one, found[:1])[0][:n], _read(many, of_many, rows)
+
+
+@lru_cache(maxsize=8)
+def _joined(
+    one: type[Model], of_one: tuple[str, ...], many: type[Model], of_many: tuple[str, ...], where: str
+) -> str:
+    names = ", ".join([*(f'o."{name}"' for name in of_one), *(f'm."{name}"' for name in of_many)])
+    return f"SELECT {names} FROM {where.replace('{}', '$1')}"
 
 
 @lru_cache(maxsize=64)
@@ -140,7 +172,9 @@ def _shape_of(ws: WriteSet) -> tuple[Any, list[Any]]:
         parameters.append(to_json([as_record(table(Attempt), row) for row in ws.attempts]))
     if ws.lines:
         parameters += (ws.workspace_id, ws.at, packed(ws.lines))
-    return (run, tuple(updates), inserts, bool(ws.attempts), bool(ws.lines)), parameters
+    if ws.asks:
+        parameters += (list(ws.asks), [u.id for u in ws.updates])
+    return (run, tuple(updates), inserts, bool(ws.attempts), bool(ws.lines), bool(ws.asks)), parameters
 
 
 def _cells(of: Table, values: dict[str, Any], parameters: list[Any]) -> tuple[tuple[str, Any], ...]:
@@ -197,7 +231,7 @@ def _by_columns(updates: list[StepUpdate]) -> dict[tuple[str, ...], list[StepUpd
 @lru_cache(maxsize=512)
 def _text(shape: Any) -> str:
     """The statement of a shape; its parameters are numbered in the order `_shape_of` gives them."""
-    (mode, run), updates, inserts, attempts, lines = shape
+    (mode, run), updates, inserts, attempts, lines, asks = shape
     runs, steps = table(Run), table(Step)
     number = 2
 
@@ -264,7 +298,13 @@ def _text(shape: Any) -> str:
         else "1"
     )
     ids = "(SELECT array_agg(id) FROM i)" if inserts else "NULL::bigint[]"
-    return f"WITH {', '.join(parts)} SELECT (SELECT count(*) FROM r), {ids}, {guard}"
+    quiet = "false"
+    if asks:
+        ready = (
+            f"status = 'ready' AND queue = ANY({parameter('text[]')}) AND id <> ALL({parameter('bigint[]')})"
+        )
+        quiet = f'NOT EXISTS (SELECT FROM "{steps.name}" WHERE {ready})'
+    return f"WITH {', '.join(parts)} SELECT (SELECT count(*) FROM r), {ids}, {quiet}, {guard}"
 
 
 def _many_updates(i: int, steps: Table, names: tuple[str, ...], rows: str) -> str:

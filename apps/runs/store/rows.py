@@ -51,6 +51,11 @@ class WriteSet:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     """Columns of archived attempts; instead of `step_id` a `path` for a step that is inserted with them."""
     lines: Sequence[Line] = ()
+    asks: tuple[str, ...] = ()
+    """Queues of which the database is to say, on the way, whether any step in them was ready besides those
+    written here."""
+    is_quiet: bool = False
+    """Set by writing: it was asked, and there was none."""
 
 
 class Column:
