@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from apps.blueprints.core.document import Node
@@ -10,6 +10,7 @@ from apps.runs.core.limits import LIMITS
 from apps.runs.core.state import RunState, StepState
 from apps.runs.models import Run
 from apps.runs.names import Names
+from apps.runs.together import Together, together_on
 from apps.runs.transact import RunTransaction
 
 
@@ -24,8 +25,13 @@ class Claim:
     fence: int
     resumed: bool
     """The step has a past (an earlier attempt, or it waited), so its journal must be read."""
+    together: Together = field(init=False, repr=False)
+    """With whom of this process the run is worked."""
     is_last: bool = False
     """When the chain that began with it ended, nothing else was ready in its worker's queues."""
+
+    def __post_init__(self) -> None:
+        self.together = together_on(self.run.id)
 
     @property
     def path(self) -> str:

@@ -21,9 +21,12 @@ from apps.runs.claim import Claim, claim_in
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.plan import scope_of
 from apps.runs.core.shares import Candidate
+from apps.runs.core.state import RunState
 from apps.runs.core.states import StepStatus
 from apps.runs.errors import RunNotFound, StaleStep
 from apps.runs.inline import is_pure, work_inline
+from apps.runs.models import Run
+from apps.runs.together import if_together_on, turn_of
 from apps.runs.transact import OpenedLate, RunTransaction, SeqMoved, open_transaction, state_of
 from mirrorneuron.base import crash
 from mirrorneuron.base.clock import now
@@ -88,6 +91,22 @@ class Missed(Enum):
 
 
 def _try(candidate: Candidate, worker: UUID, queues: Sequence[str]) -> Claim | Missed:
+    """Try on what other slots of this process know of the run, if they do; else on the run as it is read."""
+    together = if_together_on(candidate.run_id)
+    with turn_of(together):
+        known = together.known if together is not None else None
+        try:
+            if known is not None and known[1].seq >= candidate.entries:
+                return _try_on(known[0], known[1].copy(), candidate.path, worker, queues, beside=True)
+        except SeqMoved:
+            pass  # Another process changed it.
+        try:
+            return _try_as_read(candidate, worker, queues)
+        except SeqMoved:
+            return Missed.RUN
+
+
+def _try_as_read(candidate: Candidate, worker: UUID, queues: Sequence[str]) -> Claim | Missed:
     run_id, path = candidate.run_id, candidate.path
     try:
         top = None
@@ -97,9 +116,33 @@ def _try(candidate: Candidate, worker: UUID, queues: Sequence[str]) -> Claim | M
             run = store.read_run(run_id)
         if run is None:
             return Missed.RUN
+        state = state_of(run, path, top)
+    except StaleStep:
+        return Missed.RUN
+    except DatabaseTrouble:
+        raise
+    except Exception:
+        # One run that cannot even be read must not stand before all others.
+        log.exception("claim.failed", run=str(run_id), step=path)
+        return Missed.RUN
+    return _try_on(run, state, path, worker, queues)
+
+
+def _try_on(
+    run: Run, state: RunState, path: str, worker: UUID, queues: Sequence[str], *, beside: bool = False
+) -> Claim | Missed:
+    """state: the run as somebody knows it. beside: any other step will do when this one has gone.
+
+    Raises SeqMoved when the run is not like that any more.
+    """
+    run_id = run.id
+    try:
         with OpenedLate() as opening:
-            tx = open_transaction(run, state_of(run, path, top), is_locked=False, opening=opening)
+            tx = open_transaction(run, state, is_locked=False, opening=opening)
             step = tx.state.find(path)
+            if beside and (step is None or not tx.transition.may_claim(path)):
+                path = next_in_chain(tx, queues) or path
+                step = tx.state.find(path)
             if step is None or not tx.transition.may_claim(path):
                 return Missed.RUN
             claim, missed = None, Missed.DONE
@@ -121,13 +164,15 @@ def _try(candidate: Candidate, worker: UUID, queues: Sequence[str]) -> Claim | M
         if claim is None:
             return Missed.LAST if tx.is_quiet else missed
         claim.step = tx.state.steps[claim.path]
+        claim.together.learn(run, tx.state)
         return claim
-    except (SeqMoved, StaleStep, RunNotFound):
+    except SeqMoved:
+        raise
+    except (StaleStep, RunNotFound):
         return Missed.RUN
     except DatabaseTrouble:
         raise
     except Exception:
-        # One run that cannot even be read must not stand before all others.
         log.exception("claim.failed", run=str(run_id), step=path)
         return Missed.RUN
 

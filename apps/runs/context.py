@@ -267,13 +267,15 @@ class StepContext:
         lost = self.recall()
         if lost is not None and lost.step(self.path).status is not StepStatus.RUNNING:
             return lost
+        with self.claim.together.turn:
+            return self._finish(apply)
+
+    def _finish(self, apply: Callable[[RunTransaction], None]) -> RunTransaction:
         held = self._held()
+        run, state = self.claim.together.newest(self.claim.run, self.claim.state)
         try:
             with OpenedLate() as opening:
-                state = self.claim.state.copy()
-                tx = open_transaction(
-                    self.claim.run, state, self.claim.names, is_locked=False, opening=opening
-                )
+                tx = open_transaction(run, state.copy(), self.claim.names, is_locked=False, opening=opening)
                 self._check_owned(tx)
                 self._write(held, tx)
                 apply(tx)
@@ -354,6 +356,7 @@ class StepContext:
         self._unsure = None
         self.claim.state = tx.state
         self.claim.step = tx.state.steps[self.path]
+        self.claim.together.learn(tx.run, tx.state)
         del self._calls[: len(held.calls)]
         del self._entries[: len(held.entries)]
         del self._writes[: len(held.writes)]
