@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from apps.approvals.core.quorum import Tally, evaluate, is_asked, rules_from
 from apps.approvals.core.states import PENDING, RequestState, Verb
 from apps.approvals.core.verbs import PORT_OF
 from apps.approvals.errors import RequestNotFound
-from apps.approvals.models import ApprovalRequest
+from apps.approvals.models import ApprovalRequest, Decision
 from apps.approvals.people import People, person_of
 from apps.approvals.views import request_view
 from apps.blueprints import selectors as blueprints
@@ -82,12 +83,17 @@ def _rows() -> QuerySet[ApprovalRequest]:
     return ApprovalRequest.objects.select_related("run__version", "claimed_by").defer(*LIGHT)
 
 
-def tally_of(request: ApprovalRequest, people: People | None = None) -> Tally:
-    """How far the quorum is: approvals of the current revision, by people who may still decide."""
+def tally_of(
+    request: ApprovalRequest, people: People | None = None, decisions: Iterable[Decision] | None = None
+) -> Tally:
+    """How far the quorum is: approvals of the current revision, by people who may still decide.
+
+    decisions: the request's, when the caller has them.
+    """
     persons = (people or People(request.workspace_id)).for_request(request)
     given = [
         persons[str(decision.user_id)]
-        for decision in request.decisions.all()
+        for decision in (request.decisions.all() if decisions is None else decisions)
         if decision.verb == Verb.APPROVE
         and decision.revision == request.revision
         and str(decision.user_id) in persons

@@ -105,9 +105,8 @@ def decide(
     with locked_run(request.run_id) as tx:
         # Read again under the run's lock: every decision and every closing of a request holds it.
         request = selectors.request_for(principal, request_id)
-        if any(answer.is_same_as(decision) for decision in request.decisions.all()) and _stands(
-            request, answer
-        ):
+        earlier = list(request.decisions.all())
+        if any(map(answer.is_same_as, earlier)) and _stands(request, answer, earlier):
             return request
         if not request.is_pending:
             raise _too_late(request)
@@ -116,7 +115,7 @@ def decide(
         _check_revision(request, if_revision)
         _check_verb(answer, request)
         if answer.verb is Verb.APPROVE:
-            _approve(tx, request, answer, people)
+            _approve(tx, request, answer, people, earlier)
         else:
             _close(tx, request, answer)
     return selectors.request_for(principal, request_id)
@@ -126,18 +125,20 @@ def _text(given: str) -> str:
     return str(storable(given.strip()))
 
 
-def _stands(request: ApprovalRequest, answer: _Answer) -> bool:
+def _stands(request: ApprovalRequest, answer: _Answer, earlier: list[Decision]) -> bool:
     """Whether this answer, given before, is still part of how the request stands."""
     if not request.is_pending:
         return request.state == STATE_OF[answer.verb]
-    last = [d for d in request.decisions.all() if d.user_id == answer.principal.user.id][-1]
+    last = [d for d in earlier if d.user_id == answer.principal.user.id][-1]
     return answer.is_same_as(last) and last.revision == request.revision
 
 
 # --- the answers --------------------------------------------------------------------------------------------
 
 
-def _approve(tx: RunTransaction, request: ApprovalRequest, answer: _Answer, people: People) -> None:
+def _approve(
+    tx: RunTransaction, request: ApprovalRequest, answer: _Answer, people: People, earlier: list[Decision]
+) -> None:
     before = request.arguments
     final = before if answer.edits is None else edit.merge(before, answer.edits)
     _check_arguments(request, before, final)
@@ -145,8 +146,8 @@ def _approve(tx: RunTransaction, request: ApprovalRequest, answer: _Answer, peop
     shown = request.action_hash
     if changed:
         _revise(request, final, changed, answer.principal)
-    _record(request, answer, shown)
-    tally = selectors.tally_of(_fresh(request), people)
+    decision = _record(request, answer, shown)
+    tally = selectors.tally_of(request, people, [*earlier, decision])
     if not tally.is_met:
         _save(request, state=RequestState.OPEN, claimed_by=None, claimed_at=None)
         tx.entry(

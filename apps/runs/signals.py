@@ -62,10 +62,13 @@ def deliver_signal(
     """
     _check(name, key, body)
     body = storable(body)
-    run_id = _operable(principal, run_id)
+    principal.require(Permission.OPERATE)
+    run_id = _known(run_id, as_uuid(run_id))
     ended = False
     result: dict[str, Any] = {"stored": not preview, "duplicate": False, "delivered_to": None}
     with locked_run(run_id) as tx:
+        if tx.run.workspace_id != principal.workspace.id:
+            _known(run_id, None)
         if key is not None:
             existing = Signal.objects.filter(run_id=run_id, name=name, key=key).first()
             if existing is not None:
@@ -240,9 +243,7 @@ def _check(name: str, key: str | None, body: Any) -> None:
         )
 
 
-def _operable(principal: Principal, run_id: Any) -> UUID:
-    principal.require(Permission.OPERATE)
-    identity = as_uuid(run_id)
-    if identity is None or not Run.objects.filter(id=identity, workspace=principal.workspace).exists():
+def _known(run_id: Any, identity: UUID | None) -> UUID:
+    if identity is None:
         raise RunNotFound(f"There is no run {run_id}.", next="List runs with `mn runs list`.")
     return identity

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.approvals import selectors, services
 from apps.approvals.errors import (
@@ -361,3 +363,16 @@ def test_a_pause_moves_the_due_date(ask: Ask) -> None:
     moved = ApprovalRequest.objects.get(id=request.id)
     assert moved.due_at and request.due_at
     assert (moved.due_at - request.due_at).total_seconds() == 30
+
+
+def test_an_approval_reads_the_question_once_under_the_lock(
+    ask: Ask, alice: User, principal: PrincipalOf
+) -> None:
+    request = ask(proposes="send")
+    person = principal(alice)
+    with CaptureQueriesContext(connection) as queries:
+        services.decide(person, request.id, verb="approve")
+    said = [q["sql"] for q in queries if q["sql"].startswith("SELECT")]
+    # To find its run, under the run's lock, and as it is afterwards; its decisions only once.
+    assert len([sql for sql in said if 'FROM "approvals_approvalrequest"' in sql]) == 3
+    assert len([sql for sql in said if 'FROM "approvals_decision"' in sql]) == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from apps.runs import services, signals
 from apps.runs.claims import claim_next
@@ -369,3 +370,14 @@ def test_a_cancelled_run_waits_for_nothing_any_more(start, deliver, alice, princ
     with pytest.raises(services.RunConflict):
         deliver(run, "x")
     assert statuses(run) == {"wait": "cancelled"}
+
+
+def test_a_signal_that_wakes_a_step_costs_six_statements(start, deliver):
+    run = start(sensor())
+    with CaptureQueriesContext(connection) as queries:
+        deliver(run, {"amount": 1})
+    said = [q["sql"] for q in queries]
+    assert fresh(run).status == "succeeded"
+    if connection.vendor == "postgresql":
+        # BEGIN, the run under its lock, its steps, the signal, one write, COMMIT.
+        assert len(said) == 6, said
