@@ -376,7 +376,8 @@ def test_a_signal_that_wakes_a_step_costs_six_statements(start, deliver):
     run = start(sensor())
     with CaptureQueriesContext(connection) as queries:
         deliver(run, {"amount": 1})
-    said = [q["sql"] for q in queries]
+    # Who asks is looked up by this test.
+    said = [q["sql"] for q in queries if "workspaces_membership" not in q["sql"]]
     assert fresh(run).status == "succeeded"
     if connection.vendor == "postgresql":
         # BEGIN, the run under its lock, its steps, the signal, one write, COMMIT.
