@@ -19,12 +19,16 @@ from mirrorneuron.base.ids import uuid7
 
 class Run(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # The database does not check these three: at the end of every start each check is a statement of its own
+    # and a lock on a row that all runs of the workspace share. They come from rows that were just read.
     workspace = models.ForeignKey(
-        "workspaces.Workspace", on_delete=models.CASCADE, related_name="runs", db_index=False
-    )
+        "workspaces.Workspace", on_delete=models.CASCADE, related_name="runs", db_index=False,
+        db_constraint=False,
+    )  # fmt: skip
     version = models.ForeignKey(
-        "blueprints.Version", on_delete=models.PROTECT, related_name="runs", db_index=False
-    )
+        "blueprints.Version", on_delete=models.PROTECT, related_name="runs", db_index=False,
+        db_constraint=False,
+    )  # fmt: skip
     blueprint_name = models.CharField(max_length=64)
     workflow_class = models.CharField(max_length=64, blank=True)
     status = models.CharField(max_length=12, default=RunStatus.QUEUED)
@@ -68,8 +72,9 @@ class Run(models.Model):
     cost_unknown = models.BooleanField(default=False)
     trace_id = models.CharField(max_length=32, blank=True, default="")
     started_by = models.ForeignKey(
-        "workspaces.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
-    )
+        "workspaces.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False,
+        db_constraint=False,
+    )  # fmt: skip
     created_at = models.DateTimeField(default=now)
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)

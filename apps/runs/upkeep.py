@@ -54,8 +54,9 @@ def upkeep(boot: UUID) -> int:
     )
 
 
-def anything_due(boot: UUID, queues: Sequence[str]) -> bool:
-    """What an idle worker asks each second: is there anything to claim, to fire, to take back or to start?"""
+def anything_due(boot: UUID, queues: Sequence[str] = ()) -> bool:
+    """What an idle worker asks each second: is there anything to claim in these queues, to fire, to take back
+    or to start?"""
     at = now()
     # One part for each index: with OR between them SQLite would look at every step there is.
     ready = Step.objects.filter(status=StepStatus.READY, queue__in=queues)

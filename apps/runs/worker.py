@@ -259,8 +259,9 @@ class WorkerProcess:
                     forget_deliveries()
                     forget_idle()
                 if anything_due(self.boot, self.queues):
-                    self._obey_kill_button()
-                    upkeep(self.boot)
+                    if anything_due(self.boot):  # Ready steps need no upkeep, which asks a dozen times.
+                        self._obey_kill_button()
+                        upkeep(self.boot)
                     self._emptying = needs_empty_process(self.queues)
                     self._spawn_drains()
                 else:

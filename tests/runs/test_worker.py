@@ -437,3 +437,22 @@ def test_celery_keeps_the_connections_of_its_threads():
     from mirrorneuron.celery import app
 
     assert DjangoWorkerFixup(app).db_reuse_max
+
+
+def test_ready_steps_alone_ask_for_no_upkeep(start, idle):
+    assert not anything_due(idle.boot, idle.queues)
+    start(t("a"))
+    assert anything_due(idle.boot, idle.queues)
+    assert not anything_due(idle.boot)
+
+
+def test_what_a_start_writes_has_no_key_the_database_checks_by_itself():
+    with connection.cursor() as cursor:
+        for model in (Run, Step):
+            assert not [
+                name
+                for name, found in connection.introspection.get_constraints(
+                    cursor, model._meta.db_table
+                ).items()
+                if found["foreign_key"]
+            ]
