@@ -133,7 +133,7 @@ def test_two_browsers_end_on_the_servers_document_and_undo_leads_back(
         until(
             lambda page=page: page.evaluate(STATE)["idle"],
             "a page to have sent everything",
-            60 + OPERATIONS / 5,
+            60 + OPERATIONS / 2,
         )
 
     one, other = settled(pages)
