@@ -242,6 +242,16 @@ def history_of(draft: Draft, *, before: int | None = None, limit: int = 100) -> 
     return list((rows.filter(seq__lt=before) if before is not None else rows)[:limit])
 
 
+def states_of(draft: Draft) -> list[DraftState]:
+    """The named states, newest first."""
+    return list(draft.states.select_related("created_by").order_by("-created_at"))
+
+
+def has_private(principal: Principal, name: str) -> bool:
+    """Whether this person keeps a private draft of the blueprint."""
+    return Draft.objects.filter(blueprint=blueprint_for(principal, name), owner=principal.user).exists()
+
+
 def actor_name(row: DraftOperation) -> str:
     return (row.actor.name or row.actor.email) if row.actor is not None else row.actor_label
 

@@ -58,9 +58,8 @@ def _what(kind: str, values: dict[str, Any]) -> str:
     if kind == "set_contract":
         return f"changed {_path(values)}"
     if kind == "restore":
-        of = values.get("of")
-        version = of.get("version") if isinstance(of, dict) else None
-        return f"put version {version} into the draft" if version else "restored an earlier state"
+        of = str(values.get("of") or "an earlier state")
+        return "brought back " + (f"the draft after change {of[10:]}" if of.startswith("operation ") else of)
     return kind.replace("_", " ")
 
 

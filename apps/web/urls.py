@@ -20,6 +20,7 @@ from apps.web.views import (
     versions,
 )
 from apps.web.views.editor import fields as editor_fields
+from apps.web.views.editor import history as editor_history
 from apps.web.views.editor import outline as editor_outline
 from apps.web.views.editor import pages as editor
 from apps.web.views.editor import source as editor_source
@@ -61,6 +62,10 @@ urlpatterns = [
     path("blueprints/<str:name>/edit/entry", editor_fields.entry, name="blueprints-edit-entry"),
     path("blueprints/<str:name>/edit/inputs", editor_tabs.inputs_preview, name="blueprints-edit-inputs"),
     path("blueprints/<str:name>/edit/source", editor_source.source, name="blueprints-edit-source"),
+    path("blueprints/<str:name>/edit/states", editor_history.name_state, name="blueprints-edit-states"),
+    path("blueprints/<str:name>/edit/restore", editor_history.restore, name="blueprints-edit-restore"),
+    path("blueprints/<str:name>/edit/merge", editor_history.merge, name="blueprints-edit-merge"),
+    path("blueprints/<str:name>/edit/discard", editor_history.discard, name="blueprints-edit-discard"),
     path("blueprints/<str:name>/edit/names", editor_fields.names, name="blueprints-edit-names"),
     path("blueprints/<str:name>/run", blueprints.run, name="blueprints-run"),
     path("blueprints/<str:name>/versions", versions.index, name="blueprints-versions"),

@@ -11,7 +11,7 @@ from apps.blueprints.models import Blueprint
 from apps.workspaces.models import User, Workspace
 from tests.web.conftest import DEMO, ClientOf
 
-TABS = ("", "contract", "agents", "tools", "card", "inputs", "tests", "yaml")
+TABS = ("", "contract", "agents", "tools", "card", "inputs", "tests", "yaml", "history")
 
 
 @pytest.fixture

@@ -356,7 +356,7 @@ def _head(draft: Draft) -> dict[str, Any]:
 
 
 def _states(draft: Draft) -> list[dict[str, Any]]:
-    return [_state(row) for row in draft.states.select_related("created_by").order_by("-created_at")]
+    return [_state(row) for row in drafts.states_of(draft)]
 
 
 def _state(row: DraftState) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from apps.web import pictures
 from apps.web.editing import Opened, open_blueprint
 from apps.web.views.doors import page, principal_of
 from apps.web.views.editor.fields import inspector_of
+from apps.web.views.editor.history import history_context
 from apps.web.views.editor.outline import outline_of, problems_of
 from apps.web.views.editor.shell import TABS, shell_of
 from apps.web.views.editor.source import yaml_context
@@ -47,8 +48,12 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     context = {**shell_of(opened, tab)}
     if not tab:
         context |= _graph(opened) | inspector_of(request, opened)
+    elif tab == "yaml":
+        context |= yaml_context(opened)
+    elif tab == "history":
+        context |= history_context(opened, request.GET.get("before", ""))
     else:
-        context |= tab_context(opened, tab) if tab != "yaml" else yaml_context(opened)
+        context |= tab_context(opened, tab)
     return page(request, "editor/edit.html" if not tab else f"editor/{tab}.html", context)
 
 

@@ -17,6 +17,7 @@ TABS = (
     ("inputs", "Inputs"),
     ("tests", "Tests"),
     ("yaml", "YAML"),
+    ("history", "History"),
 )
 
 
