@@ -353,7 +353,7 @@ class Graph extends HTMLElement {
     const sign = document.getElementById("draft-status");
     if (!sign || this.mode !== "edit") return;
     sign.dataset.state = isOffline ? "offline" : isIdle ? "saved" : "saving";
-    const last = sign.querySelector("span");
+    const last = sign.querySelector("[data-draft-said]");
     if (last) last.textContent = isOffline || !isIdle ? words.toLowerCase().replace(/…$/, "…") : "saved";
   }
 

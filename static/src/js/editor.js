@@ -24,6 +24,11 @@ document.getElementById("palette")?.addEventListener("click", (event) => {
 });
 const steps = document.getElementById("outline");
 if (steps) outline(steps);
+// The head's number is that of the draft's last change, whoever made it.
+document.addEventListener("mn:applied", (event) => {
+  const number = document.querySelector("[data-draft-number]");
+  if (number && event.detail?.version) number.textContent = Math.max(Number(number.textContent), event.detail.version);
+});
 // The canvas says how its own changes fare.
 document.addEventListener("mn:saving", (event) => say(event.detail.state, event.detail.words));
 // Buttons of the head act on what is saved, so what was typed is saved first.

@@ -218,5 +218,5 @@ export function say(state, words = WORDS[state]) {
   const sign = document.getElementById("draft-status");
   if (!sign || sign.dataset.state === state) return;
   sign.dataset.state = state;
-  sign.querySelector("span").textContent = words;
+  sign.querySelector("[data-draft-said]").textContent = words;
 }
