@@ -20,6 +20,7 @@ from apps.blueprints.selectors import blueprint_for, gallery_item, version_for
 from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from apps.workspaces.services import audit
+from mirrorneuron.base.errors import InvalidInput
 
 _NAME_LINE = re.compile(r"^(?P<before>[^\n:]*\bname['\"]?\s*:\s*)(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s#,}]+)")
 
@@ -95,6 +96,11 @@ def renamed(source: str, name: str) -> str:
         again = parse(text)
         if changed and again.readable and _with_name(parsed.data, name) == again.data:
             return text
+    if not isinstance(parsed.data, dict) or not isinstance(parsed.data.get("metadata"), dict):
+        raise InvalidInput(
+            "The text of this version has no metadata to be given another name, so it cannot be copied.",
+            next="Look at it with `mn blueprint export`.",
+        )
     parsed.tree["metadata"]["name"] = name
     return parsed.dump()
 

@@ -438,3 +438,37 @@ def test_a_change_among_three_hundred_nodes_is_read_and_validated_at_once() -> N
         took.append(time.process_time() - start)
         source = result.source
     assert min(took) < 0.05, took
+
+
+KEPT = """\
+apiVersion: mirrorneuron/v1
+kind: Blueprint
+metadata: {name: kept}
+graph:
+  nodes:
+    - id: first
+      kind: code
+      code: |+
+        x = 1
+
+    - {id: second, kind: transform}
+
+    - {id: third, kind: transform}
+"""
+
+
+def test_a_text_that_keeps_its_blank_lines_is_not_changed_by_what_goes_below_it() -> None:
+    result = do("remove_node", KEPT, node="second")
+    if isinstance(result, Applied):
+        assert result.source.data == read(result.text).data
+        assert result.source.data["graph"]["nodes"][0]["code"] == "x = 1\n\n"
+        assert apply_splices(result.text, result.inverse) == KEPT
+    else:
+        assert "YAML" in result.message
+
+
+def test_an_edge_with_a_label_of_another_shape_stands_in_nobodys_way() -> None:
+    text = done("set_edge", edge={"from": "find", "to": "ask"}, path=["label"], new=[])
+    node = {"id": "late", "kind": "transform"}
+    after = done("add_node", text, scope="", node=node, edge={"from": "send", "to": "late"})
+    assert parse(after).data["graph"]["edges"][-1] == {"from": "send", "to": "late"}

@@ -18,6 +18,7 @@ from mirrorneuron import assets
 from tests import services
 from tests.journeys.canvas_page import CanvasPage, node, view_of
 from tests.journeys.conftest import Product, Watched
+from tests.journeys.drawing import begin, choose, fill_first_step_and_card, try_and_publish
 from tests.journeys.steps import run_from_gallery, wait_status
 
 pytestmark = pytest.mark.browser
@@ -405,6 +406,31 @@ def test_a_blueprint_is_drawn_undone_and_drawn_again_by_keyboard(
     page.keyboard.press("ControlOrMeta+Shift+Z")
     settled(5)
     assert edges_of(page, name) == []
+    watched.assert_quiet()
+
+
+def test_a_mail_is_drawn_configured_mended_tested_and_published_by_keyboard(watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.emulate_media(reduced_motion="reduce")
+    name = begin(page, "Answer a customer on the canvas")
+    page.wait_for_selector("mn-graph[data-mounted][data-idle=true]")
+    page.get_by_role("button", name="Add the first step ( / )").press("Enter")
+    choose(page, "Draft email")
+    expect(page.get_by_test_id("node-draft_email")).to_be_focused()
+    page.keyboard.press("a")
+    choose(page, "done")
+    choose(page, "Approval")
+    expect(page.get_by_test_id("node-approve")).to_be_focused()
+    page.keyboard.press("a")
+    choose(page, "approved")
+    choose(page, "Send email")
+    expect(page.get_by_test_id("node-send_email")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_test_id("node-draft_email")).to_be_focused()
+    fill_first_step_and_card(page)
+    try_and_publish(page, name)
     watched.assert_quiet()
 
 

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from tests.journeys.conftest import Shoot, Watched
+from tests.journeys.drawing import (
+    allow_tools,
+    begin,
+    choose,
+    document,
+    edges,
+    fill_first_step_and_card,
+    try_and_publish,
+)
 
 pytestmark = [pytest.mark.browser]
 
 
-def begin(page: Page, title: str) -> str:
-    """An empty draft, as a person begins one; its name."""
-    page.goto("/blueprints/new")
-    page.get_by_label("What").or_(page.locator("input[name=title]")).first.fill(title)
-    page.keyboard.press("Enter")
-    page.get_by_test_id("outline").wait_for()
-    expect(page.get_by_test_id("outline")).to_have_attribute("data-ready", "true")
-    return page.url.split("/blueprints/")[1].split("/")[0]
-
-
-def document(page: Page, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = page.evaluate(
-        "async (name) => (await (await fetch(`/api/v1/blueprints/${name}/draft`)).json()).document", name
-    )
-    return found
-
-
-def edges(page: Page, name: str) -> list[tuple[str, str]]:
-    return [(e["from"], e["to"]) for e in document(page, name)["graph"].get("edges", [])]
-
-
 def row(page: Page, path: str) -> Locator:
     return page.get_by_test_id(f"outline-{path}")
-
-
-def choose(page: Page, words: str) -> None:
-    """Take the first entry that the words find in the open list."""
-    field = page.get_by_test_id("pick").get_by_role("combobox")
-    expect(field).to_be_focused()
-    field.press_sequentially(words)
-    expect(page.get_by_test_id("pick").get_by_role("option").first).to_contain_text(words, ignore_case=True)
-    page.keyboard.press("Enter")
 
 
 def added(page: Page, path: str) -> None:
@@ -66,29 +43,6 @@ def draw_mail(page: Page) -> None:
     choose(page, "approved")
     choose(page, "Send email")
     added(page, "send_email")
-
-
-def allow_tools(page: Page) -> None:
-    """The tools are allowed in the contract by the buttons that say so."""
-    box = page.get_by_test_id("problems")
-    page.get_by_test_id("problems-summary").press("Enter")
-    allow = box.get_by_role("button", name="Allow ")
-    expect(allow.first).to_be_visible()
-    while count := allow.count():
-        allow.first.press("Enter")
-        expect(allow).to_have_count(count - 1)
-        # The list is another one; the keyboard stays in it.
-        expect(box.locator(":focus")).to_have_count(1)
-
-
-def write(page: Page, label: str, words: str) -> None:
-    """Into a field of a form, which saves by itself."""
-    page.get_by_label(label, exact=True).first.focus()
-    page.keyboard.press("Control+a")
-    page.keyboard.insert_text(words)
-    page.keyboard.press("Tab")
-    expect(page.locator("form[data-dirty], form[data-flying]")).to_have_count(0)
-    expect(page.get_by_test_id("draft-status")).to_have_attribute("data-state", "saved")
 
 
 def test_a_graph_is_drawn_mended_and_undone_by_keyboard_alone(watched: Watched, shoot: Shoot) -> None:
@@ -144,38 +98,14 @@ def test_a_graph_is_drawn_mended_and_undone_by_keyboard_alone(watched: Watched, 
     watched.assert_quiet()
 
 
-def test_a_mail_is_drawn_configured_mended_and_published_by_keyboard(watched: Watched) -> None:
+def test_a_mail_is_drawn_configured_mended_tested_and_published_by_keyboard(watched: Watched) -> None:
     page = watched.page
     page.set_viewport_size({"width": 1440, "height": 900})
     name = begin(page, "Answer a customer")
     draw_mail(page)
     page.keyboard.press("Home")
-    page.keyboard.press("Enter")
-    inspector = page.get_by_test_id("inspector")
-    expect(inspector.get_by_role("heading", name="Draft email")).to_be_visible()
-    expect(inspector.locator(":focus")).to_have_count(1)
-    write(page, "To", "ann@customer.example")
-    write(page, "Subject (needed)", "Your question")
-    write(page, "Body (needed)", "Hello Ann, thank you for asking.")
-    allow_tools(page)
-
-    page.locator('[data-tab="card"]').press("Enter")
-    write(page, "Purpose", "Answers a customer.")
-    write(page, "It must never", "send without approval")
-    for who in ("Answers for the result", "Answers for the technique", "Answers for the models"):
-        write(page, who, "Customer care")
-    page.locator('[data-testid=editor-head] [data-action="publish"]').press("Enter")
-    page.locator('button[data-action="publish"]').press("Enter")
-    expect(page).not_to_have_url(f"/blueprints/{name}/publish")
-
-    version = page.evaluate(
-        "async (name) => (await (await fetch(`/api/v1/blueprints/${name}/versions/1`)).json())", name
-    )
-    assert [n["id"] for n in version["document"]["graph"]["nodes"]] == [
-        "draft_email",
-        "approve",
-        "send_email",
-    ]
+    fill_first_step_and_card(page)
+    try_and_publish(page, name)
     watched.assert_quiet()
 
 

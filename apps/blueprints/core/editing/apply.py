@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,15 @@ def apply(source: Source | str, op: ops.AnyOperation) -> Applied | Conflict:
     except RecursionError:
         return Conflict("The value is nested too deeply.")
     return Applied(after, applied, tuple(splices), tuple(reverse(source.text, splices)))
+
+
+def _signature(edge: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes two edges the same."""
+    return edge.get("from"), edge.get("to"), edge.get("when"), edge.get("label")
+
+
+def _is_text(signature: tuple[Any, ...]) -> bool:
+    return all(part is None or isinstance(part, str) for part in signature)
 
 
 def text_hash(text: str) -> str:
@@ -255,11 +264,9 @@ class _Doing:
 
     def check_edges(self, scope: str, edges: list[dict[str, Any]], coming: set[str]) -> None:
         known = {*self.ids(scope), *coming}
-        here = {
-            (e.get("from"), e.get("to"), e.get("when"), e.get("label"))
-            for e in self.edges(scope)
-            if isinstance(e, dict)
-        }
+        # What stands there already may be of any shape; one that is no text equals no text.
+        standing = (_signature(e) for e in self.edges(scope) if isinstance(e, dict))
+        here = {signature for signature in standing if _is_text(signature)}
         for edge in edges:
             source, target = edge.get("from"), edge.get("to")
             if not isinstance(source, str) or not isinstance(target, str):
@@ -270,13 +277,12 @@ class _Doing:
                         f'Edge "{source} → {target}" {what} at node "{end}", which does not exist; '
                         "somebody may have removed it."
                     )
-            signature = (source, target, edge.get("when"), edge.get("label"))
-            try:
-                if signature in here:
-                    raise Refusal(f'The edge "{source} → {target}" is there already.', theirs=edge, mine=edge)
-                here.add(signature)
-            except TypeError:
-                raise Refusal(f'"when" and "label" of edge "{source} → {target}" are texts.') from None
+            signature = _signature(edge)
+            if not _is_text(signature):
+                raise Refusal(f'"when" and "label" of edge "{source} → {target}" are texts.')
+            if signature in here:
+                raise Refusal(f'The edge "{source} → {target}" is there already.', theirs=edge, mine=edge)
+            here.add(signature)
 
     def remove_node(self, op: ops.RemoveNode) -> None:
         path = self.node(op.node)

@@ -414,6 +414,9 @@ class _Entry:
             if begin < self.splice.start or (begin == self.splice.start and not (inserts and i))
         )
         last = max((i for i, begin in enumerate(begins) if begin < self.splice.end), default=first)
+        if first and self.splice.start == begins[first]:
+            # The entry above may end in a text that keeps the blank lines below it.
+            return first - 1, max(first, last)
         return first, max(first, last)
 
     def attempt(self, level: _Level) -> Source | None:
