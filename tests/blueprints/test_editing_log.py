@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import Any
 
@@ -26,6 +27,8 @@ from apps.blueprints.core.editing.splices import (
 )
 from apps.blueprints.core.validate import validate
 
+SCALE = int(os.environ.get("MN_TEST_SCALE", "1"))
+"""How many times as many examples: each reads whole texts, and what a night finds is pinned by name elsewhere."""
 IDS = ("alpha", "beta", "gamma", "delta", "sub", "inner")
 TEXTS = (
     "plain", "two words", "a: b", "# not a comment", "line one\nline two", "ends\n", " spaced ", "ünï — ✓ 𝄞", "true",
@@ -161,7 +164,7 @@ def the_same(one: Source, other: Source) -> None:
 
 
 @given(documents(), st.lists(changes(), min_size=1, max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40 * SCALE, deadline=None)
 def test_applied_and_taken_back_is_the_same_text_to_the_byte(text: str, wanted: list[dict[str, Any]]) -> None:
     source = read(text)
     assert source.readable
@@ -177,7 +180,7 @@ def test_applied_and_taken_back_is_the_same_text_to_the_byte(text: str, wanted: 
 
 
 @given(documents(), changes(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=20 * SCALE, deadline=None)
 def test_what_is_logged_does_the_same_again(text: str, values: dict[str, Any], data: st.DataObject) -> None:
     source = read(text)
     done = apply(source, fitting(source, values))
@@ -192,7 +195,7 @@ def test_what_is_logged_does_the_same_again(text: str, values: dict[str, Any], d
     documents(),
     st.lists(st.tuples(st.sampled_from("ab"), changes(), st.integers(0, 4)), min_size=2, max_size=12),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=20 * SCALE, deadline=None)
 def test_any_interleaving_of_two_editors_is_one_log(
     text: str, story: list[tuple[str, dict[str, Any], int]]
 ) -> None:
@@ -226,7 +229,7 @@ def test_any_interleaving_of_two_editors_is_one_log(
 
 
 @given(documents(), st.lists(changes(), min_size=1, max_size=8))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=20 * SCALE, deadline=None)
 def test_one_editor_who_undoes_everything_is_back_at_the_first_byte(
     text: str, wanted: list[dict[str, Any]]
 ) -> None:
@@ -251,7 +254,7 @@ def test_one_editor_who_undoes_everything_is_back_at_the_first_byte(
         changes().filter(lambda c: c["kind"] in ("move_nodes", "set_layout", "group", "ungroup")), max_size=6
     ),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20 * SCALE, deadline=None)
 def test_layout_and_canvas_never_change_what_a_blueprint_means(
     text: str, wanted: list[dict[str, Any]]
 ) -> None:
