@@ -105,6 +105,7 @@ def work_with_threads(queues: Sequence[str], slots: int, *, sole: bool) -> None:
 
 def work_with_processes(queues: Sequence[str], slots: int) -> None:
     """Work in a pool of processes until SIGTERM or SIGINT; needs a broker for its doorbell."""
+    from billiard import common
     from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
     from django.db import connections
 
@@ -114,6 +115,9 @@ def work_with_processes(queues: Sequence[str], slots: int) -> None:
 
     def begin(**_: Any) -> None:
         connections.close_all()  # a connection must not be shared across the fork
+        # After this hook billiard puts a handler of its own in the place of each of these, ours as well: it
+        # would end the process in the midst of a step.
+        common.TERMSIGS_DEFAULT.discard("SIGTERM")
         process = WorkerProcess(queues=queues, slots=1)
         process.start()
         inside.append(process)

@@ -56,6 +56,8 @@ class Remote(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.begun: list[str] = []
+        """What has arrived, whether or not it is done yet."""
         self.keys: set[str] = set()
         """A key that comes again is the same request, and is answered without being done again."""
         self.seconds = 0.02
@@ -71,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         assert isinstance(self.server, Remote)
+        self.server.begun.append(self.path)
         time.sleep(self.server.seconds)
         key = self.headers["Idempotency-Key"]
         if key not in self.server.keys:
@@ -187,6 +190,24 @@ def test_workers_are_replaced_one_by_one_and_nothing_is_lost_or_done_twice(
     assert installation.ask("SELECT count(*) FROM runs_attempt WHERE status IN ('lost', 'failed')") == [(0,)]
     report = installation.mn("doctor")[1]
     assert report["findings"] == []
+
+
+def test_a_pool_process_that_is_told_to_stop_ends_its_step_first(
+    installation: Installation, processes: list[Background], remote: Remote, tmp_path: Path
+) -> None:
+    remote.seconds = 1.0
+    publish(installation, remote, tmp_path)
+    log = tmp_path / "workers.log"
+    worker = installation.background(log, "worker", "-c", "1", "--pool", "prefork", "-Q", "default")
+    processes.append(worker)
+    installation.until_workers(1)
+    url = web(installation, processes, tmp_path / "web.log", 8121)
+    start_many(installation, url, 1, 1)
+    eventually(lambda: remote.begun == ["/visit/first-1"], seconds=60, pause=0.01)
+    assert worker.stop() == 0, log.read_text()[-4000:]
+    step = "SELECT status, attempt, losses FROM runs_step WHERE node_id = 'first'"
+    assert installation.ask(step) == [("succeeded", 1, 0)]
+    assert installation.ask("SELECT count(*) FROM runs_attempt") == [(0,)]
 
 
 @pytest.mark.parametrize("hints", ["postgres", "redis"])
