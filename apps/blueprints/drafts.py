@@ -420,6 +420,8 @@ class _Log:
             and (not last.undo_group or last.undo_group.startswith("typing:"))
             and row.at - last.at <= TYPING
             and _field(row) == _field(last)
+            and _is_typed(row)
+            and _is_typed(last)
         )
 
     def add(
@@ -491,6 +493,12 @@ class _Log:
 def _field(row: DraftOperation) -> Any:
     values = row.payload
     return [values.get(key) for key in ("node", "scope", "edge", "at", "path")]
+
+
+def _is_typed(row: DraftOperation) -> bool:
+    """Whether the value is one that is written character by character; a choice or a box is a step each."""
+    value = row.payload.get("new")
+    return value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
 
 
 # --- taking back ----------------------------------------------------------------------------------------

@@ -153,6 +153,17 @@ def test_typing_on_in_a_field_is_one_step_and_a_pause_begins_another(hers: Princ
     assert text(hers) == SOURCE
 
 
+def test_a_choice_is_a_step_of_its_own_however_quickly_it_is_made(hers: Principal) -> None:
+    do(hers, "set_config", node="bye", path=["notes"], new="polite")
+    do(hers, "set_config", node="bye", path=["notes"], old="polite", new={"text": "polite"})
+    do(hers, "set_config", node="bye", path=["notes"], old={"text": "polite"}, new=True)
+    drafts.undo(hers, "greet")
+    drafts.undo(hers, "greet")
+    assert "polite" in text(hers) and "{" not in text(hers).partition("polite")[0].rpartition("notes")[2]
+    drafts.undo(hers, "greet")
+    assert text(hers) == SOURCE
+
+
 def test_another_field_in_between_begins_another_step(hers: Principal) -> None:
     goal(hers, "S")
     do(hers, "set_config", node="bye", path=["title"], new="x")

@@ -175,8 +175,11 @@ def test_an_edge_is_chosen_and_removed(canvas: CanvasPage) -> None:
     enter(canvas)
     canvas.page.keyboard.press("e")
     pick(canvas, "judge")
+    line = canvas.page.get_by_test_id("edge-read-judge")
+    expect(line).to_have_class(re.compile("mn-is-selected"))
+    expect(canvas.step("read")).to_be_focused()
     canvas.page.keyboard.press("Delete")
-    expect(canvas.page.get_by_test_id("edge-read-judge")).to_have_count(0)
+    expect(line).to_have_count(0)
     assert canvas.operations()[0]["edge"] == {"from": "read", "to": "judge"}
 
 
