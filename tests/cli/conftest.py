@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from apps.workspaces.services import create_token
+from mirrorneuron import servers
 from mirrorneuron.cli import main
 
 
@@ -40,3 +41,14 @@ def mn(alice, principal):
         return Said(CliRunner().invoke(main, [str(a) for a in args], env=env, input=input))
 
     return call
+
+
+@pytest.fixture
+def autovacuum(monkeypatch):
+    """As on a server that is set up well; servers for tests often have it off."""
+    asked = servers._rows
+
+    def rows(query: str, *values: Any) -> Any:
+        return [("on",)] if query.endswith("name = 'autovacuum'") else asked(query, *values)
+
+    monkeypatch.setattr(servers, "_rows", rows)

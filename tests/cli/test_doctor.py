@@ -11,7 +11,7 @@ def _by_name(report):
     return {check["name"]: check for check in report["checks"]}
 
 
-def test_sound_installation_is_well(mn):
+def test_sound_installation_is_well(mn, autovacuum):
     said = mn("doctor", "--json")
     assert said.code == 0 and said.json["ok"]
     checks = _by_name(said.json)

@@ -131,6 +131,7 @@ def test_a_broker_that_is_there_answers_what_is_asked(
     assert servers.broker_memory().level in ("ok", "warn")
 
 
+@pytest.mark.usefixtures("autovacuum")
 class TestOnPostgreSQL:
     @pytest.fixture(autouse=True)
     def only_there(self, db: None) -> None:
@@ -141,6 +142,11 @@ class TestOnPostgreSQL:
         assert servers.durability().level == "ok"
         assert servers.vacuum().level in ("ok", "warn")
         assert servers.old_transactions().level == "ok"
+
+    def test_a_server_that_never_vacuums_is_trouble(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(servers, "_rows", lambda query, *values: [("off",)])
+        said = servers.vacuum()
+        assert said.level == "fail" and "autovacuum = on" in said.next
 
     def test_commits_that_do_not_reach_the_disk_are_trouble(self) -> None:
         with connection.cursor() as cursor:
