@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
+from tests.faults.harness import until
 from tests.journeys.conftest import Product, Shoot, Watched
 from tests.journeys.steps import run_from_gallery, wait_status
 
@@ -220,21 +221,19 @@ def test_the_yaml_view_goes_both_ways_and_keeps_what_cannot_be_read(page: Page) 
         },
     )
     expect(yaml.get_by_test_id("yaml-content")).to_contain_text("oops: [")
-    page.wait_for_function(
-        "document.getElementById('yaml').view.state.doc.toString().includes('Fewer lost hours.')"
-    )
+    until(lambda: "Fewer lost hours." in yaml_text(page), "somebody else's change in the text")
     assert "oops: [" in yaml_text(page)
 
     # What could not be saved is there again after leaving.
     page.reload()
-    page.wait_for_function("document.getElementById('yaml')?.view?.state.doc.toString().includes('oops: [')")
+    expect(yaml.get_by_test_id("yaml-content")).to_contain_text("oops: [")
     yaml.get_by_test_id("yaml-content").click()
     page.keyboard.press("Control+Home")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Shift+End")
     page.keyboard.insert_text("# fine again\n")
     expect(page.get_by_test_id("yaml-said")).to_be_hidden()
-    page.wait_for_function("document.getElementById('yaml').dataset.idle === 'true'")
+    expect(yaml).to_have_attribute("data-idle", "true")
     assert "# fine again" in draft(page)["source"] and "Fewer lost hours." in draft(page)["source"]
 
 

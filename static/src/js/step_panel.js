@@ -3,8 +3,11 @@
 import { followStep } from "./follow_step.js";
 
 const WIDE = "(min-width: 72rem)";
+const begun = new WeakMap();
 let watching = false;
 let marked = "";
+let choosing = null;
+let chosenAt = 0;
 
 export function stepPanel() {
   markCurrent();
@@ -13,6 +16,20 @@ export function stepPanel() {
   document.addEventListener("htmx:wsAfterMessage", () => {
     markCurrent();
     refresh();
+  });
+  // What somebody chose stands: no answer to a question that was asked before may take its place.
+  document.addEventListener("htmx:beforeRequest", ({ detail }) => {
+    if (detail.target?.id !== "step-panel") return;
+    begun.set(detail.xhr, performance.now());
+    if (detail.elt === document.body) return;
+    choosing = detail.xhr;
+    chosenAt = performance.now();
+  });
+  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    if (detail.target?.id === "step-panel" && detail.xhr !== choosing && begun.get(detail.xhr) <= chosenAt) detail.shouldSwap = false;
+  });
+  document.addEventListener("htmx:afterRequest", ({ detail }) => {
+    if (detail.xhr === choosing) choosing = null;
   });
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.target.id !== "step-panel") return;
@@ -42,7 +59,7 @@ function markCurrent() {
 
 function refresh() {
   const current = panel();
-  if (!current || current.contains(document.activeElement)) return;
+  if (!current || choosing || current.contains(document.activeElement)) return;
   const row = document.querySelector(`.timeline-row[data-step-path="${CSS.escape(current.dataset.stepPath ?? "")}"]`);
   const chosen = current.dataset.chosen === "yes";
   const wanted = document.querySelector(".timeline[data-focus-path]")?.dataset.focusPath ?? "";
