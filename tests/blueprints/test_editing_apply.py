@@ -472,3 +472,21 @@ def test_an_edge_with_a_label_of_another_shape_stands_in_nobodys_way() -> None:
     node = {"id": "late", "kind": "transform"}
     after = done("add_node", text, scope="", node=node, edge={"from": "send", "to": "late"})
     assert parse(after).data["graph"]["edges"][-1] == {"from": "send", "to": "late"}
+
+
+@pytest.mark.parametrize("new", [None, "plain", {"type": "object"}])
+def test_a_key_without_a_value_stands_where_it_is_written_whatever_follows(new: Any) -> None:
+    text = KEPT.replace("      kind: code\n", "      kind: code\n      title:\n      output: {a: 1}\n")
+    result = do(
+        "set_config",
+        text,
+        node="first",
+        path=["output"],
+        old={"a": 1},
+        **({} if new is None else {"new": new}),
+    )
+    assert isinstance(result, Applied)
+    again = read(result.text)
+    assert (result.source.data, result.source.root) == (again.data, again.root)
+    titled = do("set_config", result.text, node="first", path=["title"], new="Begin")
+    assert isinstance(titled, Applied) and "      title: Begin\n" in titled.text

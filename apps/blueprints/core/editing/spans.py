@@ -36,6 +36,7 @@ NEAR = 120
 """Splices closer than so many characters are looked at together."""
 MOST_PIECES = 60
 """A change in more places than this is read in full."""
+_COLON = re.compile(r"[ \t]*:")
 _MARKER = re.compile(r"^(?:---|\.\.\.)", re.MULTILINE)
 
 
@@ -281,6 +282,9 @@ class _Spans:
                     found = dash.search(self.text, at)
                     at = found.end() - 1 if found is not None else place
                 marks.append((at, at + 1))
+                if _is_nothing(span):
+                    place = at + 1
+                    children[index] = (place, span)
                 at = max(at + 1, place + span.size)
         return _map(start, end, (), marks, children, flow, "seq")
 
@@ -295,7 +299,12 @@ class _Spans:
             merges = isinstance(key, ScalarNode) and str(key.tag).endswith(":merge")
             keys.append(MERGE if merges else str(key.value) if isinstance(key, ScalarNode) else "")
             marks.append(mark)
-            children.append(self.child(node, key, value))
+            place, span = self.child(node, key, value)
+            colon = _COLON.match(self.text, mark[1])
+            if not flow and colon is not None and _is_nothing(span):
+                # The reader says that it stands where the next thing does, whatever that is.
+                place = colon.end()
+            children.append((place, span))
         place, span = _map(start, end, keys, marks, children, flow, "map")
         return place, replace(span, kind="odd") if is_odd else span
 
@@ -306,6 +315,11 @@ class _Spans:
             return start + len(self.text[start:end].rstrip())
         stop = end - 1 if self.text[end - 1 : end] == "\n" else end
         return stop - 1 if self.text[stop - 1 : stop] == "\r" else stop
+
+
+def _is_nothing(span: Span) -> bool:
+    """Whether a key or a dash has no value at all."""
+    return span.kind == "scalar" and not span.size and not span.style
 
 
 class _JsonSpans:
