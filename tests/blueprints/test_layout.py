@@ -7,6 +7,7 @@ import time
 from itertools import pairwise
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apps.blueprints.core import layering
 from apps.blueprints.core.document import Graph, Position
@@ -141,6 +142,23 @@ def test_chosen_positions_are_kept_and_the_rest_finds_room() -> None:
     assert (found["b"].x, found["b"].y, found["c"].x, found["c"].y) == (500, -200, 0, 0)
     assert not any(overlap(one, other) for one in result.boxes for other in result.boxes if one is not other)
     assert {line.target: line.is_back for line in result.lines} == {"b": False, "c": True, "d": False}
+
+
+@given(st.lists(st.tuples(st.integers(-4000, 4000), st.integers(-4000, 4000)), min_size=3, max_size=3))
+def test_a_way_back_is_drawn_wherever_its_ends_were_put(places: list[tuple[int, int]]) -> None:
+    graph = Graph.model_validate(
+        {
+            "nodes": [{"id": one, "kind": "transform"} for one in "abc"],
+            "edges": [
+                {"from": "a", "to": "b"},
+                {"from": "b", "to": "c"},
+                {"from": "c", "to": "a", "max_rounds": 2},
+            ],
+        }
+    )
+    positions = {one: Position(x=x, y=y) for one, (x, y) in zip("abc", places, strict=True)}
+    drawn = {(line.source, line.target): line for line in layout(graph, positions).lines}
+    assert len(drawn[("c", "a")].points) >= 2
 
 
 def test_the_layout_of_a_layout_changes_nothing() -> None:

@@ -368,7 +368,8 @@ class _Drawing:
         turn = self.metrics.column_gap / 4
         spread = lanes.next_spread() * (3 if self.metrics.labels else 1)
         right, left = start[0] + room + turn - spread, target.x - turn - spread
-        low, high = min(left, target.x), max(right, source.right)
+        # Somebody may have put the target to the right of the source.
+        low, high = min(left, target.x, source.right), max(right, source.right, target.x)
         floor = max(b.bottom for b in self.boxes if b.x <= high and b.right >= low)
         if not self.moved:
             passing = (p for passes in self.passes.values() for p in passes)
