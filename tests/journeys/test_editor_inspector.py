@@ -18,7 +18,7 @@ from tests.journeys.steps import run_from_gallery, wait_status
 pytestmark = [pytest.mark.browser]
 NAME = "customer_research_to_followup"
 PATIENCE = 30_000
-TABS = ("", "contract", "agents", "tools", "card", "inputs", "tests", "yaml")
+TABS = ("", "contract", "agents", "tools", "card", "inputs", "tests", "yaml", "history")
 expect.set_options(timeout=PATIENCE)
 
 
