@@ -158,10 +158,12 @@ class Supervisor:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises ConfigurationError that says what is wrong with the address."""
     try:
-        family, _, _, _, where = socket.getaddrinfo(
+        family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends at once (TCP_NODELAY) only on sockets that say they are TCP: an answer in two packets
+        # would otherwise wait 40 ms for the client's delayed acknowledgement.
+        listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
         listener.listen(1024)

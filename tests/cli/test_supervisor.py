@@ -1,5 +1,6 @@
 """The supervisor alone, with a child of a few lines instead of the product."""
 
+import asyncio
 import json
 import os
 import signal
@@ -178,6 +179,28 @@ def test_taken_port_is_said_with_another_one(tmp_path):
         Supervisor(tmp_path, port=port).run()
     taken.close()
     datalock.acquire(tmp_path).release()
+
+
+def test_answers_are_sent_at_once():
+    """Without TCP_NODELAY the second packet of an answer waits 40 ms for the client's acknowledgement."""
+
+    async def accepted() -> int:
+        found = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(
+            lambda _, writer: found.set_result(writer), sock=listen("127.0.0.1", 0)
+        )
+        async with server:
+            _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
+            answering = await found
+            without_delay = answering.get_extra_info("socket").getsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY
+            )
+            for end in (client, answering):
+                end.close()
+                await end.wait_closed()
+        return without_delay
+
+    assert asyncio.run(accepted()) == 1
 
 
 def test_host_of_another_machine_is_said():
