@@ -12,6 +12,7 @@ import pytest
 from django.template import Context, Template
 
 from apps.blueprints.core import svg
+from apps.blueprints.core.layout import METRICS
 from mirrorneuron import assets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,6 +142,14 @@ def test_canvas_and_picture_draw_the_same_signs() -> None:
     signs = (ROOT / "static" / "src" / "graph" / "core" / "signs.js").read_text()
     drawn = [*svg._BADGES.values(), *svg._MARKS.values(), *svg.STATE_WORDS.values()]
     assert [sign for sign in drawn if f'"{sign}"' not in signs] == []
+
+
+def test_canvas_and_picture_draw_containers_of_one_size() -> None:
+    containers = (ROOT / "static" / "src" / "graph" / "core" / "containers.js").read_text()
+    full = METRICS["full"]
+    assert f"const PADDING = {full.padding};" in containers
+    assert f"const HEADER = {full.header};" in containers
+    assert f"const SMALLEST = {{ w: {full.width}, h: {full.height} }};" in containers
 
 
 def test_one_file_alone_knows_the_library() -> None:

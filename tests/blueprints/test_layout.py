@@ -161,6 +161,17 @@ def test_a_way_back_is_drawn_wherever_its_ends_were_put(places: list[tuple[int, 
     assert len(drawn[("c", "a")].points) >= 2
 
 
+def test_what_was_never_placed_in_a_container_stands_by_what_was() -> None:
+    body = chain("a", "b", "c", "d")
+    graph = Graph(nodes=[node("each", "map", body=body)])
+    placed = {"each/a": Position(x=9000, y=700), "each/b": Position(x=9236, y=760)}
+    before, found = boxes(layout(graph)), boxes(layout(graph, placed))
+
+    assert found["each/b"].y - found["each/a"].y == 60
+    assert found["each/c"].x - found["each/b"].x == before["each/c"].x - before["each/b"].x
+    assert found["each"].width == before["each"].width
+
+
 def test_the_layout_of_a_layout_changes_nothing() -> None:
     graph = chain("a", "b", "c")
     first = layout(graph)

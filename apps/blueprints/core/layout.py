@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import median
 from typing import Literal
 
 from apps.blueprints.core import kinds
@@ -275,6 +276,8 @@ class _Drawing:
         if not wanted or (len(wanted) == len(self.boxes) and self._is_as_drawn(wanted)):
             return
         self.moved = True
+        if self.level:
+            self._beside(wanted)
         fixed = {
             b.path: replace(b, x=wanted[b.path].x, y=wanted[b.path].y) for b in self.boxes if b.path in wanted
         }
@@ -285,6 +288,16 @@ class _Drawing:
             else:
                 self.boxes[index] = taken.free(box, self.metrics.row_gap)
                 taken.add(self.boxes[index])
+
+    def _beside(self, wanted: Mapping[str, Position]) -> None:
+        """Take the whole arrangement to where most of its placed boxes are wanted.
+
+        In a container people's places count to one another only, so what has none has to come along.
+        """
+        drawn = [b for b in self.boxes if b.path in wanted]
+        dx = median(wanted[b.path].x - b.x for b in drawn)
+        dy = median(wanted[b.path].y - b.y for b in drawn)
+        self.boxes = [replace(b, x=b.x + dx, y=b.y + dy) for b in self.boxes]
 
     def _is_as_drawn(self, wanted: Mapping[str, Position]) -> bool:
         """Whether people want every box where it is anyway; whole pixels are as good as halves of them."""

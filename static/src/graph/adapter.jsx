@@ -6,9 +6,9 @@ import {
 } from "@xyflow/react";
 import { memo, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { Card, useKey } from "./card.jsx";
-import { withEnds } from "./core/optimistic.js";
+import { moved, withEnds } from "./core/optimistic.js";
 import { angles, curves } from "./core/paths.js";
-import { onlyEdge } from "./core/selection.js";
+import { onlyEdge, outermost } from "./core/selection.js";
 import { first } from "./core/walk.js";
 
 const MANY = 100;
@@ -89,7 +89,7 @@ function makeTranslator(readonly) {
             id: node.path, type: "step", data: { node, ports, isCurrent, isSelected }, selected: isSelected,
             position: { x: node.x - (parent?.x ?? 0), y: node.y - (parent?.y ?? 0) }, ...(parent ? { parentId: parent.path } : {}),
             width: node.w, height: node.h, measured: { width: node.w, height: node.h }, zIndex: 3 * depthOf(node.path) + (isBox ? 0 : 2),
-            draggable: !readonly && !node.scope, connectable: !readonly, focusable: false, deletable: false,
+            draggable: !readonly, connectable: !readonly, focusable: false, deletable: false,
             handles: [
               { id: "in", type: "target", position: Position.Left, x: 0, y: 0, width: 1, height: node.h },
               ...ports.map((port) => ({ id: port.name, type: "source", position: Position.Right, x: node.w - 1, y: port.y - 1, width: 1, height: 2 })),
@@ -323,29 +323,47 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
 
   // Dragging
 
+  /** Where a dragged step is in the plane; in a container React Flow counts from the container. */
+  const inPlane = useCallback((one) => {
+    const parent = store.view.nodes[store.view.nodes[one.id]?.scope];
+    return { x: one.position.x + (parent?.x ?? 0), y: one.position.y + (parent?.y ?? 0) };
+  }, [store]);
+
   const onNodeDrag = useCallback((_event, _node, dragged) => {
     const shifts = new Map();
+    const inside = {};
     for (const one of dragged) {
       const was = store.view.nodes[one.id];
       if (!was) continue;
-      const by = [one.position.x - was.x, one.position.y - was.y];
+      const at = inPlane(one);
+      if (was.scope) inside[one.id] = at;
+      const by = [at.x - was.x, at.y - was.y];
       for (const path of Object.keys(store.view.nodes)) if (path === one.id || path.startsWith(`${one.id}/`)) shifts.set(path, by);
     }
     store.setShifts(shifts);
-  }, [store]);
+    if (!Object.keys(inside).length) return;
+    // To the right and downwards a container grows in the hand; it begins elsewhere only once the step is put down.
+    const after = moved(store.view, inside).nodes;
+    setNodes((now) => now.map((node) => {
+      const [was, is] = [store.view.nodes[node.id], after[node.id]];
+      if (!was?.container || was.collapsed || was === is) return node;
+      const size = { width: Math.max(is.x + is.w - was.x, 0), height: Math.max(is.y + is.h - was.y, 0) };
+      return { ...node, ...size, measured: size };
+    }));
+  }, [store, inPlane]);
 
   const onNodeDragStop = useCallback((_event, _node, dragged) => {
     const positions = {};
     const rounded = ({ x, y }) => ({ x: Math.round(x), y: Math.round(y) });
     for (const one of dragged) {
-      const at = rounded(one.position);
+      const at = rounded(inPlane(one));
       if (one.type === "step" && store.view.nodes[one.id]) positions[one.id] = at;
       if (one.type === "note") actions.moveNote(one.data.note, at);
       if (one.type === "group-box") {
         const { group } = one.data;
-        for (const path of group.nodes) {
+        for (const path of outermost(group.nodes)) {
           const node = store.view.nodes[path];
-          if (node && !node.scope) positions[path] = rounded({ x: node.x + one.position.x - group.x, y: node.y + one.position.y - group.y });
+          if (node) positions[path] = rounded({ x: node.x + one.position.x - group.x, y: node.y + one.position.y - group.y });
         }
       }
     }
@@ -353,7 +371,7 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
     if (isMoved) actions.place(positions);
     store.setShifts(new Map());
     setNodes(drawn.current);
-  }, [store, actions]);
+  }, [store, actions, inPlane]);
 
   // Connecting
 

@@ -1,8 +1,10 @@
 // What a person can do on the canvas, by key, button or mouse. Each command asks what it needs to know, sends
 // operations, moves the keyboard and says what it did.
 import { ask, tell } from "./ask.js";
+import { placing } from "./core/containers.js";
 import { freeId, newId } from "./core/ids.js";
 import { help } from "./core/keys.js";
+import { moved } from "./core/optimistic.js";
 import { scopeOf } from "./core/patch.js";
 import { freePlace } from "./core/place.js";
 import { nothing, only, onlyEdge, outermost, toggle } from "./core/selection.js";
@@ -109,8 +111,8 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
 
   function move(dx, dy, far) {
     const by = far ? FAR : NUDGE;
-    const paths = outermost(chosen()).filter((path) => !scopeOf(path));
-    if (!paths.length) return say("Steps inside a container stand where Tidy puts them.");
+    const paths = outermost(chosen());
+    if (!paths.length) return;
     place(Object.fromEntries(paths.map((path) => {
       const node = store.view.nodes[path];
       return [path, { x: Math.round(node.x + dx * by), y: Math.round(node.y + dy * by) }];
@@ -119,14 +121,7 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     say(paths.length === 1 ? `Moved ${title(paths[0])}.` : `Moved ${paths.length} steps.`);
   }
 
-  /** Nodes the layout still chooses a place for stay where they are shown once another one has been placed. */
-  function place(positions) {
-    const all = { ...positions };
-    for (const node of Object.values(store.view.nodes)) {
-      if (node.placed === false && !node.scope && !all[node.path]) all[node.path] = { x: Math.round(node.x), y: Math.round(node.y) };
-    }
-    session.do([{ kind: "move_nodes", positions: all }]);
-  }
+  const place = (positions) => session.do([{ kind: "move_nodes", positions: placing(store.view, positions, moved) }]);
 
   function remove() {
     const { edge: edgeId, paths } = store.selection;
@@ -276,6 +271,13 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     return tell({ title: "Keys of the canvas", body: table });
   }
 
+  async function tidy(keepPlaced) {
+    const answer = await session.ask(() => api.tidy(keepPlaced));
+    if (!answer) return;
+    canvas.fit();
+    say(keepPlaced ? "Tidied; what was put by hand stayed." : "Tidied.");
+  }
+
   const walk = (direction) => () => {
     const from = here();
     const to = step(store.view, from, direction);
@@ -352,12 +354,8 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     rename,
     group,
     note: () => note(),
-    tidy: async () => {
-      const answer = await session.ask(() => api.tidy(false));
-      if (!answer) return;
-      canvas.fit();
-      say("Tidied.");
-    },
+    tidy: () => tidy(false),
+    "tidy-rest": () => tidy(true),
     "move-right": (event) => move(1, 0, event?.shiftKey),
     "move-left": (event) => move(-1, 0, event?.shiftKey),
     "move-up": (event) => move(0, -1, event?.shiftKey),

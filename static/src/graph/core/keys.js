@@ -26,6 +26,7 @@ export const KEYS = [
   { keys: ["g"], command: "group", shown: "G", says: "Group what is selected, or take the group apart", edits: true },
   { keys: ["n"], command: "note", shown: "N", says: "Add a note", edits: true },
   { keys: ["t"], command: "tidy", shown: "T", says: "Tidy the picture", edits: true },
+  { keys: ["t"], shift: true, command: "tidy-rest", shown: "Shift T", says: "Tidy, and leave what was put by hand", edits: true },
   { keys: ["ArrowRight"], alt: true, command: "move-right", shown: "Alt + arrows", says: "Move; with Shift farther", edits: true },
   { keys: ["ArrowLeft"], alt: true, command: "move-left", edits: true },
   { keys: ["ArrowUp"], alt: true, command: "move-up", edits: true },

@@ -1,5 +1,6 @@
 // What an operation will most likely do, shown until the server has said what it did. Only what a hand feels at
 // once is foretold: moves, removals, new and lost edges, titles. Everything else waits for the answer.
+import { fitted } from "./containers.js";
 import { isInside, merged, scopeOf } from "./patch.js";
 import { follow } from "./paths.js";
 
@@ -30,7 +31,8 @@ const GUESSES = {
   },
 };
 
-function moved(view, positions) {
+/** The view with nodes at other places, what they hold and their lines with them, containers around their content. */
+export function moved(view, positions) {
   const by = {};
   for (const [path, { x, y }] of Object.entries(positions)) {
     const node = view.nodes[path];
@@ -50,7 +52,9 @@ function moved(view, positions) {
     if (!nodes[edge.from] && !nodes[edge.to]) continue;
     edges[id] = withEnds(edge, shift(edge.from), shift(edge.to), nodes[edge.from] ?? view.nodes[edge.from], nodes[edge.to] ?? view.nodes[edge.to]);
   }
-  return { ...view, nodes: merged(view.nodes, nodes), edges: merged(view.edges, edges) };
+  const after = { ...view, nodes: merged(view.nodes, nodes), edges: merged(view.edges, edges) };
+  const scopes = Object.keys(positions).map((path) => view.nodes[path]?.scope).filter(Boolean);
+  return scopes.length ? { ...after, nodes: merged(after.nodes, fitted(after, scopes)) } : after;
 }
 
 /** An edge after its ends have moved by these amounts; moved together it keeps its shape. */
