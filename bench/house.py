@@ -20,7 +20,7 @@ from bench.counting import LOOKING, Counter, count_psycopg, count_sqlite
 COUNTER = Counter()
 LAST = frozenset({"s9", "s99", "join", "each", "after"})
 """Nodes whose handler is among the last things a run does; from then on a hint is worth a look."""
-LOOK_SECONDS = 0.005
+LOOK_SECONDS = 0.05
 """How long a caller waits for a hint before it looks anyway."""
 
 

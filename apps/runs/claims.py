@@ -24,9 +24,9 @@ from apps.runs.core.shares import Candidate
 from apps.runs.core.state import RunState
 from apps.runs.core.states import StepStatus
 from apps.runs.errors import RunNotFound, StaleStep
-from apps.runs.inline import is_pure, work_inline
+from apps.runs.inline import work_inline
 from apps.runs.models import Run
-from apps.runs.together import if_together_on, turn_of
+from apps.runs.together import Together, together_on
 from apps.runs.transact import OpenedLate, RunTransaction, SeqMoved, open_transaction, state_of
 from mirrorneuron.base import crash
 from mirrorneuron.base.clock import now
@@ -92,21 +92,24 @@ class Missed(Enum):
 
 def _try(candidate: Candidate, worker: UUID, queues: Sequence[str]) -> Claim | Missed:
     """Try on what other slots of this process know of the run, if they do; else on the run as it is read."""
-    together = if_together_on(candidate.run_id)
-    with turn_of(together):
-        known = together.known if together is not None else None
+    together = together_on(candidate.run_id)
+    with together.turn:  # Else several would compute the same steps, and all but one in vain.
+        known = together.known
         try:
             if known is not None and known[1].seq >= candidate.entries:
-                return _try_on(known[0], known[1].copy(), candidate.path, worker, queues, beside=True)
+                run, state = known[0], known[1].copy()
+                return _try_on(together, run, state, candidate.path, worker, queues, beside=True)
         except SeqMoved:
             pass  # Another process changed it.
         try:
-            return _try_as_read(candidate, worker, queues)
+            return _try_as_read(together, candidate, worker, queues)
         except SeqMoved:
             return Missed.RUN
 
 
-def _try_as_read(candidate: Candidate, worker: UUID, queues: Sequence[str]) -> Claim | Missed:
+def _try_as_read(
+    together: Together, candidate: Candidate, worker: UUID, queues: Sequence[str]
+) -> Claim | Missed:
     run_id, path = candidate.run_id, candidate.path
     try:
         top = None
@@ -125,11 +128,18 @@ def _try_as_read(candidate: Candidate, worker: UUID, queues: Sequence[str]) -> C
         # One run that cannot even be read must not stand before all others.
         log.exception("claim.failed", run=str(run_id), step=path)
         return Missed.RUN
-    return _try_on(run, state, path, worker, queues)
+    return _try_on(together, run, state, path, worker, queues)
 
 
 def _try_on(
-    run: Run, state: RunState, path: str, worker: UUID, queues: Sequence[str], *, beside: bool = False
+    together: Together,
+    run: Run,
+    state: RunState,
+    path: str,
+    worker: UUID,
+    queues: Sequence[str],
+    *,
+    beside: bool = False,
 ) -> Claim | Missed:
     """state: the run as somebody knows it. beside: any other step will do when this one has gone.
 
@@ -148,7 +158,7 @@ def _try_on(
             claim, missed = None, Missed.DONE
             if not queueing.may_begin(tx):
                 missed = Missed.RUN
-            elif is_pure(tx, step):
+            elif tx.is_pure(step):
                 work_inline(tx, worker, queues, first=path)
                 following = next_in_chain(tx, queues)
                 if following is not None:
@@ -161,10 +171,10 @@ def _try_on(
                 missed = Missed.STEP
             tx.write()
             tx.after_commit()
+        together.learn(run, tx.state)
         if claim is None:
             return Missed.LAST if tx.is_quiet else missed
         claim.step = tx.state.steps[claim.path]
-        claim.together.learn(run, tx.state)
         return claim
     except SeqMoved:
         raise

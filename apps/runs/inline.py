@@ -27,13 +27,6 @@ from mirrorneuron.base.logs import logger
 log = logger(__name__)
 
 
-def is_pure(tx: RunTransaction, step: StepState) -> bool:
-    """Whether a step only computes, and never harmed a worker."""
-    if step.is_pass or step.is_undo or step.losses:
-        return False
-    return step.node_id in tx.plan.for_scope(step.scope).pure
-
-
 def work_inline(tx: RunTransaction, worker: UUID, queues: Sequence[str], *, first: str | None = None) -> int:
     """Work pure steps that are ready in this decision; returns how many.
 
@@ -49,7 +42,7 @@ def work_inline(tx: RunTransaction, worker: UUID, queues: Sequence[str], *, firs
         path = waiting.pop(0)
         step = tx.state.steps[path]
         queue = tx.transition.node_of(step).queue or "default"
-        if not is_pure(tx, step) or queue not in queues or not tx.transition.may_claim(path):
+        if not tx.is_pure(step) or queue not in queues or not tx.transition.may_claim(path):
             continue
         _work(tx, path, worker)
         worked += 1
@@ -60,7 +53,7 @@ def work_inline(tx: RunTransaction, worker: UUID, queues: Sequence[str], *, firs
 
 def _ready(tx: RunTransaction, paths: Sequence[str] | dict[str, StepState]) -> list[str]:
     steps = tx.state.steps
-    return [p for p in paths if p in steps and steps[p].status is StepStatus.READY and is_pure(tx, steps[p])]
+    return [p for p in paths if p in steps and steps[p].status is StepStatus.READY and tx.is_pure(steps[p])]
 
 
 def _work(tx: RunTransaction, path: str, worker: UUID) -> None:

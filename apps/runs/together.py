@@ -12,7 +12,6 @@ Runs with maps or loops are left out: their states hold some scopes only, each s
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -54,13 +53,3 @@ def together_on(run_id: UUID) -> Together:
         if found is None:
             found = _runs[run_id] = Together()
         return found
-
-
-def if_together_on(run_id: UUID) -> Together | None:
-    """None when nobody here works on the run."""
-    with _lock:
-        return _runs.get(run_id)
-
-
-def turn_of(together: Together | None) -> AbstractContextManager[object]:
-    return nullcontext() if together is None else together.turn

@@ -11,9 +11,11 @@ step write compares status and fence; a write that matches no row is dropped as 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +26,7 @@ from apps.ledger.core.lines import Line
 from apps.runs import held as held_step
 from apps.runs import slots, store
 from apps.runs.core.decision import ArchivedAttempt
+from apps.runs.core.limits import LIMITS
 from apps.runs.core.plan import Plan, enclosing, scope_of
 from apps.runs.core.state import RunState, StepState
 from apps.runs.core.states import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
@@ -196,10 +199,25 @@ class RunTransaction:
             self.after.append(lambda: ring(ready))
 
     def queues_of(self, paths: Iterable[str]) -> list[str]:
-        """The queues of those of these steps that are ready, one entry for each step."""
-        steps = (self.state.steps[path] for path in paths)
-        ready = [step for step in steps if step.status is StepStatus.READY]
-        return [self.transition.node_of(step).queue or "default" for step in ready]
+        """The queues of those of these steps that are ready, one entry for each worker that is of use: steps
+        that only compute are worked many in one commit."""
+        found, pure = [], Counter[str]()
+        for path in paths:
+            step = self.state.steps[path]
+            if step.status is not StepStatus.READY:
+                continue
+            queue = self.transition.node_of(step).queue or "default"
+            if self.is_pure(step):
+                pure[queue] += 1
+            else:
+                found.append(queue)
+        return found + [q for q, n in pure.items() for _ in range(ceil(n / LIMITS.inline_steps))]
+
+    def is_pure(self, step: StepState) -> bool:
+        """Whether a step only computes, and never harmed a worker."""
+        if step.is_pass or step.is_undo or step.losses:
+            return False
+        return step.node_id in self.plan.for_scope(step.scope).pure
 
     def learn_ids(self) -> None:
         """Ask for the ids of new steps: their transaction happened, but its answer was lost."""

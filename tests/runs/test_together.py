@@ -107,7 +107,7 @@ def test_a_step_taken_away_is_not_written_by_who_knows_the_newest_state(side_by_
 def test_nothing_is_kept_of_a_run_nobody_works_on(fan):
     run = fan(3)
     work_all()
-    assert together.if_together_on(run.id) is None
+    assert together.together_on(run.id).known is None
 
 
 def test_a_wide_run_costs_one_commit_a_step(fan, monkeypatch):

@@ -21,6 +21,9 @@ class Following(Decision):
     _changed: list[tuple[str, str]] | None = field(default=None, repr=False)
     """(node, scope) whose in-edges have changed and that were not looked at yet; None while nobody looks."""
 
+    _pending: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
+    """Number of an in-edge of (node, scope) that was pending at the last look."""
+
     @abstractmethod
     def fail(self, path: str, error: dict[str, Any], **fields: Any) -> None: ...
 
@@ -93,10 +96,12 @@ class Following(Decision):
         if self._stops(scope) or self.state.current(plan, node_id, scope) is not None:
             return
         node = plan.nodes[node_id]
+        join = (node.join or "all") if node.kind == "aggregator" else "all"
+        if join not in EARLY_JOINS and self._is_awaited(node_id, scope):
+            return
         states = {e: self._edge_state(e, scope) for e in plan.incoming[node_id]}
         taken = sum(s == "taken" for s in states.values())
         pending = sum(s == "pending" for s in states.values())
-        join = (node.join or "all") if node.kind == "aggregator" else "all"
         if join in EARLY_JOINS:
             need = node.n or 1 if join == "n_of_m" else 1
             if taken >= need:
@@ -111,14 +116,23 @@ class Following(Decision):
                 self._activate(node_id, scope, memo=self._arrived(states, scope) | {"out_of_reach": need})
             self._cancel_losers(node_id, scope)  # What it never hears of would stand there for ever.
             return
-        if pending:
-            return
         settled = join == "all_settled" and self._any_failed(states, scope)
         if taken or settled or not states:
             memo = self._arrived(states, scope) if node.kind == "aggregator" else None
             self._activate(node_id, scope, memo=memo)
         else:
             self._activate(node_id, scope, skip=True)
+
+    def _is_awaited(self, node_id: str, scope: str) -> bool:
+        """Whether one of a node's in-edges is pending. The one that was last time is asked first: a wide join
+        would else look at all its edges at each end of one."""
+        edges = self.plan.for_scope(scope).incoming[node_id]
+        last = self._pending.get((node_id, scope), 0)
+        for i in (*range(last, len(edges)), *range(last)):
+            if self._edge_state(edges[i], scope) == "pending":
+                self._pending[node_id, scope] = i
+                return True
+        return False
 
     def _arrived(self, states: dict[PlanEdge, str], scope: str) -> dict[str, Any]:
         """Fix a join's inputs: what arrives later changes nothing."""
