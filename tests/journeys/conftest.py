@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from mirrorneuron import assets
 from tests import services
 from tests.faults.harness import MN, ROOT, Process, environment, until
 
@@ -83,6 +84,16 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     product = Product(tmp_path_factory.mktemp("product"))
     yield product
     product.close()
+
+
+@pytest.fixture(scope="session")
+def built_canvas() -> None:
+    """For tests that need the canvas."""
+    if assets.bundle_files("graph"):
+        return
+    if services.required():
+        pytest.fail("The canvas has not been built; run `make install`.")
+    pytest.skip("The canvas has not been built; run `make install`.")
 
 
 class Watched:

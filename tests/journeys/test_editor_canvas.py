@@ -14,22 +14,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from mirrorneuron import assets
-from tests import services
 from tests.journeys.canvas_page import CanvasPage, node, view_of
 from tests.journeys.conftest import Product, Watched
 from tests.journeys.drawing import begin, choose, fill_first_step_and_card, try_and_publish
 from tests.journeys.steps import run_from_gallery, wait_status
 
-pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(autouse=True)
-def _built() -> None:
-    if not assets.bundle_files("graph"):
-        if services.required():
-            pytest.fail("The canvas has not been built; run `make install`.")
-        pytest.skip("The canvas has not been built; run `make install`.")
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("built_canvas")]
 
 
 @pytest.fixture(scope="module")

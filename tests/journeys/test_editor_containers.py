@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from mirrorneuron import assets
-from tests import services
 from tests.journeys.conftest import Product, Watched
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("built_canvas")]
 SOURCE = """\
 apiVersion: mirrorneuron/v1
 kind: Blueprint
@@ -37,14 +35,6 @@ graph:
     - {from: begin, to: each}
     - {from: each, to: end}
 """
-
-
-@pytest.fixture(autouse=True)
-def _built() -> None:
-    if not assets.bundle_files("graph"):
-        if services.required():
-            pytest.fail("The canvas has not been built; run `make install`.")
-        pytest.skip("The canvas has not been built; run `make install`.")
 
 
 def boxes(page: Page) -> dict[str, dict[str, float]]:

@@ -26,6 +26,7 @@ import { makeSession } from "./session.js";
 import { fillShelf } from "./shelf.js";
 import { openSocket } from "./socket.js";
 import { makeStore } from "./store.js";
+import { makeUnsettled } from "./unsettled.js";
 
 const ASKING = new Set(["connect", "add-after", "insert", "palette", "edges"]);
 const SAID_FOR_MS = 6000;
@@ -71,9 +72,11 @@ class Graph extends HTMLElement {
     const readonly = this.mode !== "edit";
     this.store = makeStore(view);
     this.announcer = makeAnnouncer({ say: (words) => this.speak(words), at: () => performance.now(), later: (act, ms) => setTimeout(act, ms) });
+    this.unsettled = makeUnsettled({ settle: (id, isKept) => this.session.settle(id, isKept), left: () => this.canvas.focus?.(this.store.selection.current) });
     this.session = makeSession({
       store: this.store, api: this.api, keepAs: `mn-draft-${draft ?? blueprint}-${this.dataset.private ?? ""}`, say: (words, how) => this.say(words, how),
       applied: (change) => this.send("mn:applied", change), status: (state) => this.status(state),
+      undecided: (list) => this.unsettled.show(list),
     });
     this.canvas = {};
     const canvas = new Proxy({}, { get: (_, name) => (...given) => this.canvas[name]?.(...given) });
@@ -135,7 +138,7 @@ class Graph extends HTMLElement {
         }}
       />,
     );
-    this.append(place, this.invitation(readonly), hint, this.toast, this.voice, this.tools(readonly));
+    this.append(place, this.unsettled.element, this.invitation(readonly), hint, this.toast, this.voice, this.tools(readonly));
     if (!readonly) this.shelve();
   }
 

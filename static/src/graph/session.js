@@ -4,11 +4,14 @@ import { Refused, Unreachable } from "./api.js";
 import { newId } from "./core/ids.js";
 import { applyPatch } from "./core/patch.js";
 import { makeQueue, statusWords } from "./core/queue.js";
+import { restOfMove, unsettled } from "./core/unsettled.js";
 
 /** say: a sentence for the person; applied({version, patch}): after every change of the server's view;
- * status({words, isIdle, version}): after every change of where things are. */
-export function makeSession({ store, api, keepAs, say, applied, status }) {
+ * status({words, isIdle, version}): after every change of where things are; undecided(list): refused changes the person
+ * has to decide about, kept over a reload. */
+export function makeSession({ store, api, keepAs, say, applied, status, undecided = () => {} }) {
   const kept = read(keepAs);
+  let open = read(`${keepAs}-undecided`);
   const queue = makeQueue({ kept, newId, keep: (batches) => write(keepAs, batches) });
   let busy = 0;
   let early = [];
@@ -66,13 +69,25 @@ export function makeSession({ store, api, keepAs, say, applied, status }) {
   async function refused(error) {
     const { conflict, patch, version } = error.problem.details ?? error.problem;
     const lost = queue.refused(conflict?.op_id);
-    say(conflict?.message ?? error.message, { isProblem: true });
-    lost.forEach((operation) => operation.failed?.());
+    const message = conflict?.message ?? error.message;
     try {
       await take(patch, version ?? store.server.version + 1);
     } catch {
       // The next answer brings it.
     }
+    const told = { message, conflict, ops_since: (error.problem.details ?? error.problem).ops_since };
+    const left = lost.map((operation) => unsettled(store.server, operation, told)).filter(Boolean);
+    if (left.length) decide([...open.filter((one) => !left.some((other) => other.id === one.id)), ...left]);
+    const rest = lost.map((operation) => restOfMove(store.server, operation)).filter(Boolean);
+    if (rest.length) queue.add(rest);
+    // What stays on the page until it is decided needs no notice that goes by.
+    say(left[0]?.words ?? message, { isProblem: !left.length });
+  }
+
+  function decide(list) {
+    open = list;
+    write(`${keepAs}-undecided`, open);
+    undecided(open);
   }
 
   async function hearEarly() {
@@ -87,6 +102,7 @@ export function makeSession({ store, api, keepAs, say, applied, status }) {
   };
   addEventListener("online", online);
   if (kept.length) pump();
+  if (open.length) queueMicrotask(() => undecided(open));
 
   return {
     /** Send operations; they are one step for undo. Resolves when the server has answered everything. */
@@ -94,6 +110,12 @@ export function makeSession({ store, api, keepAs, say, applied, status }) {
       queue.add(operations, undo_group ?? (operations.length > 1 ? newId() : undefined));
       pump();
       return this.settled();
+    },
+    /** The person's answer to a refused change: their own is sent again as an answer to what stands there now. */
+    settle(id, isKept) {
+      const one = open.find((entry) => entry.id === id);
+      decide(open.filter((entry) => entry !== one));
+      if (isKept && one?.operation) this.do([one.operation]);
     },
     /** Undo, redo or tidy: after everything that is on its way. Resolves with the answer, or null when refused. */
     async ask(act) {

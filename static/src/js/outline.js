@@ -7,6 +7,7 @@ import { makeCommands } from "../graph/commands.js";
 import { keyFor } from "../graph/core/keys.js";
 import { only } from "../graph/core/selection.js";
 import { makeSession } from "../graph/session.js";
+import { makeUnsettled } from "../graph/unsettled.js";
 import { openSocket } from "../graph/socket.js";
 import { makeStore } from "../graph/store.js";
 
@@ -39,6 +40,7 @@ export function outline(root) {
   const address = `/blueprints/${encodeURIComponent(blueprint)}/edit`;
   const query = isPrivate ? "?private=1" : "";
   let own = null;
+  let undecided = null;
   let wanted = "";
   let typed = "";
   let typedAt = 0;
@@ -128,8 +130,13 @@ export function outline(root) {
 
   async function begin() {
     const store = makeStore(await api.view());
+    const unsettled = makeUnsettled({ settle: (id, isKept) => session.settle(id, isKept), left: () => land() });
+    // Those of an engine that was given up stay until they are decided; they come back with this one.
+    undecided?.remove();
+    undecided = unsettled.element;
+    root.before(undecided);
     const session = makeSession({
-      store, api, keepAs: `mn-outline-${draft}-${isPrivate}`, say,
+      store, api, keepAs: `mn-outline-${draft}-${isPrivate}`, say, undecided: (list) => unsettled.show(list),
       applied: (detail) => root.dispatchEvent(new CustomEvent("mn:applied", { bubbles: true, detail })),
       status: ({ words, isOffline, isIdle }) => {
         const state = isOffline ? STATES.offline : isIdle ? "saved" : STATES.saving;
