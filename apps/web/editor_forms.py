@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode
 
 from apps.blueprints.core.problems import Problem, path_parts
@@ -193,14 +191,13 @@ def _place_problems(opened: Opened, drawn: DrawnForm) -> None:
 
 def _preview(drawn: DrawnForm, known: KnownValues) -> None:
     subject = drawn.form.subject
-    speaking = [one for one in drawn.all if one.one.speaks and isinstance(one.one.value, str)]
-    names: Mapping[str, Any] | None = (
-        known.names_for(subject, [one.one for one in speaking]) if speaking else None
-    )
-    if names is None:
-        return
-    drawn.values_from = known.source
-    for one in speaking:
+    for one in drawn.all:
+        if not one.one.speaks or not isinstance(one.one.value, str):
+            continue
+        names = known.names_for(subject, one.one)
+        if names is None:
+            continue
+        drawn.values_from = drawn.values_from or known.source
         found = preview(one.one, names)
         # What is wrong with it is said already.
         one.preview = None if found is not None and found.is_error and one.has_errors else found

@@ -1,0 +1,100 @@
+"""What an expression gives is shown inside maps and loops too: of the first item, of the first round."""
+
+from __future__ import annotations
+
+from html import unescape
+from typing import Any
+
+import pytest
+
+from apps.blueprints import drafts, selectors, services
+from apps.blueprints.core.document import Document
+from apps.blueprints.core.trial import Given
+from apps.blueprints.pins import set_pins
+from apps.runs import services as runs
+from apps.workspaces.models import User
+from tests.runs.engine import work_all
+from tests.web.conftest import ClientOf
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SOURCE = """\
+apiVersion: mirrorneuron/v1
+kind: Blueprint
+metadata: {name: bodies, title: Bodies}
+card: {purpose: Tests, must_never: [guess], business_owner: A, technical_owner: A, model_steward: A}
+contract:
+  goal: Show values.
+  inputs: {type: object, properties: {all: {type: array}}}
+graph:
+  nodes:
+    - {id: before, kind: transform, output: "outer"}
+    - {id: same, kind: transform, output: "outer same"}
+    - id: each
+      kind: map
+      items: "{{ inputs.all }}"
+      output: "{{ steps.twice.output + 1 }}"
+      body:
+        nodes:
+          - {id: same, kind: transform, output: "{{ item }}"}
+          - {id: twice, kind: transform, output: "{{ steps.same.output * 2 + index }}"}
+          - {id: around, kind: transform, output: "{{ steps.before.output + '!' }}"}
+          - id: again
+            kind: loop
+            max_rounds: 2
+            condition: steps.count.output > 8
+            body:
+              nodes:
+                - {id: count, kind: transform, output: "{{ item + round }}"}
+                - {id: last, kind: transform, output: "{{ previous }}"}
+              edges:
+                - {from: count, to: last}
+        edges:
+          - {from: same, to: twice}
+          - {from: twice, to: around}
+          - {from: around, to: again}
+    - {id: after, kind: transform, output: "{{ steps.each.output }}"}
+  edges:
+    - {from: before, to: each}
+    - {from: same, to: each}
+    - {from: each, to: after}
+"""
+
+
+@pytest.fixture
+def bodies(alice: User, principal: Any) -> Any:
+    owner = principal(alice)
+    services.import_blueprint(owner, SOURCE)
+    return owner
+
+
+def shown(client: Any, node: str) -> str:
+    answer = client.get(f"/blueprints/bodies/edit/inspector?node={node}")
+    assert answer.status_code == 200
+    return unescape(answer.content.decode())
+
+
+def test_bodies_show_the_first_item_and_the_first_round(bodies: Any, browser: ClientOf, alice: User) -> None:
+    runs.start_run(bodies, selectors.version_for(bodies, "bodies"), {"all": [5, 6]})
+    work_all()
+    client = browser(alice)
+
+    assert "= 5<" in shown(client, "each/same")
+    assert "= 10<" in shown(client, "each/twice")
+    assert "= outer!<" in shown(client, "each/around")
+    assert "= 6<" in shown(client, "each/again/count")
+    assert "= null<" in shown(client, "each/again/last")
+    assert "first item, first round" in shown(client, "each/again/last")
+    each = shown(client, "each")
+
+    assert "= [5, 6]<" in each and "= 11<" in each
+    assert "= false<" in shown(client, "each/again")
+
+
+def test_without_a_run_bodies_show_what_is_pinned(bodies: Any, browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    assert 'data-testid="preview"' not in shown(client, "each/twice")
+    document = Document.model_validate(drafts.seen(drafts.draft_for(bodies, "bodies")).source.data)
+    set_pins(bodies, "bodies", document, {"each/same": Given(4, ""), "before": Given("pinned", "")})
+    assert "= 8<" in shown(client, "each/twice")
+    assert "= pinned!<" in shown(client, "each/around")
+    assert "what is pinned, first item" in shown(client, "each/around")
