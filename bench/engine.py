@@ -17,6 +17,8 @@ from bench.child import obey
 RUN_SECONDS = 120.0
 CLIENTS = 4
 """Threads that answer questions at the same time in W4."""
+WAITS_FOR = {"question": "approval", "listener": "signal"}
+"""The reason with which the runs of W4 wait, by document."""
 DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "chain.recorded": lambda: documents.chain("recorded"),
     "chain.pure": lambda: documents.chain("pure"),
@@ -92,10 +94,11 @@ class Engine:
     def park(self, what: str, runs: int) -> dict[str, Any]:
         """Start runs that wait, and wait until all of them do."""
         house.COUNTER.taken()
+        before = _waiting(what)
         began = time.perf_counter()
         for _ in range(runs):
             self.house.start(self._documents[what])
-        while (waiting := _waiting()) < runs:
+        while (waiting := _waiting(what) - before) < runs:
             if time.perf_counter() - began > 900:
                 raise RuntimeError(f"{waiting} of {runs} runs wait")
             time.sleep(0.02)
@@ -202,11 +205,15 @@ def _sole() -> bool:
     return config().is_sqlite
 
 
-def _waiting() -> int:
+def _waiting(what: str) -> int:
+    """Steps that wait as those of this document do; others may be waiting beside them."""
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute(house.LOOKING + "SELECT count(*) FROM runs_step WHERE status = 'waiting'")
+        cursor.execute(
+            house.LOOKING + "SELECT count(*) FROM runs_step WHERE status = 'waiting' AND reason = %s",
+            [WAITS_FOR[what]],
+        )
         return int(cursor.fetchone()[0])
 
 
@@ -218,7 +225,7 @@ def _who_waits(what: str, runs: int) -> list[Any]:
         return list(ApprovalRequest.objects.filter(state="open").values_list("id", flat=True)[:runs])
     from apps.runs.models import Step
 
-    waiting = Step.objects.filter(status="waiting", reason="signal")
+    waiting = Step.objects.filter(status="waiting", reason=WAITS_FOR[what])
     return list(waiting.values_list("run_id", flat=True)[:runs])
 
 
