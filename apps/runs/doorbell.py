@@ -73,10 +73,9 @@ class _Bell:
             connection.connect()  # Once; a channel asked for first would try for ever.
             self._connection = connection
         bell = drain.app.amqp.queues[queue]
-        if self._is_full(bell.name):
-            return
+        room = self._room(bell.name)
         with drain.app.amqp.Producer(self._connection.default_channel, auto_declare=False) as producer:
-            for _ in range(count):
+            for _ in range(min(count, room)):
                 drain.apply_async(
                     producer=producer, queue=bell, expires=EXPIRES_SECONDS, retry=False, ignore_result=True,
                     **self._confirmed,
@@ -86,11 +85,18 @@ class _Bell:
     def _confirmed(self) -> dict[str, float]:
         return {"confirm_timeout": CONFIRM_SECONDS} if config().broker_url.startswith("amqp") else {}
 
-    def _is_full(self, queue: str) -> bool:
-        """RabbitMQ bounds its queues itself; a list in Redis grows for as long as nobody listens."""
-        if not config().broker_url.startswith("redis"):
-            return False
-        return int(self._connection.default_channel.client.llen(queue)) >= MAX_UNHEARD
+    def _room(self, queue: str) -> int:
+        """How many more rings are of use.
+
+        RabbitMQ bounds its queues itself; a list in Redis grows for as long as nobody listens, and one in
+        this process while all slots are at work. Whoever answers a ring that lies there already looks later
+        than now, so it sees what this one would be about.
+        """
+        if not config().broker_url:
+            return MAX_RINGS - int(self._connection.default_channel._size(queue))
+        if config().broker_url.startswith("redis"):
+            return MAX_UNHEARD - int(self._connection.default_channel.client.llen(queue))
+        return MAX_RINGS
 
     def drop(self) -> None:
         connection, self._connection = self._connection, None
