@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Count, F, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from apps.runs.core.limits import LIMITS
@@ -129,6 +129,15 @@ def admit_waiting() -> int:
 def with_room() -> QuerySet[Slot]:
     """Slots that have room and that somebody may be waiting for."""
     return Slot.objects.filter(is_wanted=True, in_use__lt=F("cap"))
+
+
+def wanted_now() -> QuerySet[Slot]:
+    """Those of them that a step of a run that is not paused waits for."""
+    waiting = keyed_steps().filter(
+        workspace_id=OuterRef("workspace_id"), slot=OuterRef("key"), status=StepStatus.WAITING,
+        reason=WaitReason.SLOT, run__pause_requested=False,
+    )  # fmt: skip
+    return with_room().filter(Exists(waiting))
 
 
 def admit(slot: Slot) -> int:

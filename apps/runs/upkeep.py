@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import Error as DatabaseTrouble
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from apps.ledger.core.states import EffectState
 from apps.ledger.models import Effect
@@ -58,16 +58,16 @@ def anything_due(boot: UUID, queues: Sequence[str] = ()) -> bool:
     """What an idle worker asks each second: is there anything to claim in these queues, to fire, to take back
     or to start?"""
     at = now()
-    # One part for each index: with OR between them SQLite would look at every step there is.
-    ready = Step.objects.filter(status=StepStatus.READY, queue__in=queues)
-    due = Step.objects.filter(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT], due_at__lte=at)
+    # One part for each index: with OR between them SQLite would look at every step there is. Of paused runs
+    # nothing is claimed or fired, so what is ready or due in them is no reason to look further.
+    ready = Step.objects.filter(status=StepStatus.READY, queue__in=queues, run__pause_requested=False)
     running = Step.objects.filter(status=StepStatus.RUNNING)
     lost = running.filter(Q(deadline_at__lt=at) | ~Q(worker=boot))
     elsewhere = held.runs().filter(Q(held_deadline_at__lt=at) | ~Q(held_worker=boot))
     others = (
-        due.values("id"),
+        _due(at).values("id"),
         lost.values("id"),
-        slots.with_room().values("id"),
+        slots.wanted_now().values("id"),
         queueing.overdue().values("seq"),
         deadlines.runs_overdue().values("seq"),
         deadlines.steps_overdue().values("id"),
@@ -226,17 +226,17 @@ def _already_recovered(tx: RunTransaction, worker: Worker) -> bool:
     return has_entry(tx.run.id, "run.recovered", since=since)
 
 
+def _due(at: datetime) -> QuerySet[Step]:
+    """Steps whose time has come in runs that may go on."""
+    waiting = [StepStatus.WAITING, StepStatus.IN_DOUBT]
+    return Step.objects.filter(status__in=waiting, due_at__lte=at, run__pause_requested=False)
+
+
 def fire_due() -> int:
     """Move steps whose time has come: timers, retries, approvals past their due date, doubts to look into."""
-    at = now()
-    due = (
-        Step.objects.filter(status__in=[StepStatus.WAITING, StepStatus.IN_DOUBT], due_at__lte=at)
-        .filter(run__pause_requested=False)
-        .order_by("due_at")
-        .values_list("run_id", "path")[: LIMITS.due_batch]
-    )
+    due = _due(now()).order_by("due_at").values_list("run_id", "path")
     by_run: dict[UUID, list[str]] = {}
-    for run_id, path in list(due):
+    for run_id, path in list(due[: LIMITS.due_batch]):
         by_run.setdefault(run_id, []).append(path)
     return sum(_fire(run_id, paths) for run_id, paths in by_run.items())
 
