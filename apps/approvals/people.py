@@ -7,42 +7,51 @@ this workspace has never heard of. So the owners stand in for an empty group; fo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 from uuid import UUID
 
 from apps.approvals.core.quorum import Person
 from apps.approvals.models import ApprovalRequest
 from apps.workspaces.access import Principal
-from apps.workspaces.core.roles import Permission, permissions
+from apps.workspaces.core.roles import Permission, Role, permissions
 from apps.workspaces.models import Membership
+
+
+class _Member(NamedTuple):
+    user_id: str
+    email: str
+    groups: frozenset[str]
+    granted: frozenset[Permission]
 
 
 class People:
     """Everybody in one workspace who may decide, read once."""
 
     def __init__(self, workspace_id: UUID) -> None:
-        self._members = [
-            (member, permissions(member.role_set))
-            for member in Membership.objects.filter(
-                workspace_id=workspace_id, user__is_active=True
-            ).select_related("user")
+        active = Membership.objects.filter(workspace_id=workspace_id, user__is_active=True)
+        # Columns, not objects: this is asked for in every decision.
+        found = active.values_list("user_id", "user__email", "groups", "roles")
+        members = [
+            _Member(str(user_id), email, frozenset(groups), permissions(map(Role, roles)))
+            for user_id, email, groups, roles in found
         ]
-        self._members = [(m, granted) for m, granted in self._members if Permission.DECIDE in granted]
-        self._groups = {group for member, _ in self._members for group in member.groups}
+        self._members = [member for member in members if Permission.DECIDE in member.granted]
+        self._groups = {group for member in self._members for group in member.groups}
 
     def for_request(self, request: ApprovalRequest) -> dict[str, Person]:
         """The people by user id, with the groups they count for in this request."""
         empty = groups_named(request) - self._groups
         return {
-            str(member.user_id): Person(
-                key=str(member.user_id),
-                email=member.user.email,
-                groups=frozenset(member.groups) | (empty if Permission.OWN in granted else frozenset()),
+            member.user_id: Person(
+                key=member.user_id,
+                email=member.email,
+                groups=member.groups | (empty if Permission.OWN in member.granted else frozenset()),
             )
-            for member, granted in self._members
+            for member in self._members
         }
 
     def emails(self) -> set[str]:
-        return {member.user.email for member, _ in self._members}
+        return {member.email for member in self._members}
 
     def groups(self) -> set[str]:
         return set(self._groups)

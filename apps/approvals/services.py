@@ -97,15 +97,15 @@ def decide(
     Raises RequestNotFound, Forbidden, NotYours, AnswerInvalid (the request stays open), StaleRevision,
     ClaimedByOther, AlreadyDecided with the winner, RequestClosed when it expired or was cancelled.
     """
-    request = selectors.request_for(principal, request_id)
+    run_id = selectors.run_asking(principal, request_id)
     principal.require(Permission.DECIDE)
     answer = _Answer(
         principal, _verb(verb), None if edits == {} else storable(edits), _text(reason), _text(comment)
     )
-    with locked_run(request.run_id) as tx:
-        # Read again under the run's lock: every decision and every closing of a request holds it.
-        request = selectors.request_for(principal, request_id)
-        earlier = list(request.decisions.all())
+    with locked_run(run_id) as tx:
+        # Under the run's lock: every decision and every closing of a request holds it.
+        request = selectors.request_of(tx.run, request_id)
+        earlier = selectors.decisions_of(request)
         if any(map(answer.is_same_as, earlier)) and _stands(request, answer, earlier):
             return request
         if not request.is_pending:
@@ -118,7 +118,7 @@ def decide(
             _approve(tx, request, answer, people, earlier)
         else:
             _close(tx, request, answer)
-    return selectors.request_for(principal, request_id)
+    return request
 
 
 def _text(given: str) -> str:

@@ -28,8 +28,8 @@ from mirrorneuron.base.packed import Packed
 
 M = TypeVar("M", bound=Model)
 __all__ = [
-    "StepUpdate", "WriteSet", "read_run", "read_run_and_steps", "read_steps", "step_rows", "write",
-    "writes_alone",
+    "StepUpdate", "WriteSet", "read_rows", "read_run", "read_run_and_steps", "read_steps", "step_rows",
+    "write", "writes_alone",
 ]  # fmt: skip
 
 
@@ -108,6 +108,16 @@ def step_rows(run_id: UUID, scopes: Sequence[str] | None = None) -> list[Step]:
         where = f"AND scope IN ({', '.join(['{}'] * len(values))}) "
     found = _vendor().select(Step, columns, f"WHERE run_id = {{}} {where}ORDER BY id", [run_id, *values])
     return [_loaded(Step, attributes, row) for row in found]
+
+
+def read_rows(model: type[M], where: str, values: Sequence[Any]) -> list[M]:
+    """Whole rows of any table, for those who read them in every decision: Django takes longer to word such a
+    question than the database to answer it.
+
+    where: what follows FROM, with a `{}` for each of the values in turn.
+    """
+    columns, attributes = _columns(model)
+    return [_loaded(model, attributes, row) for row in _vendor().select(model, columns, where, list(values))]
 
 
 def _loaded(model: type[M], attributes: tuple[str, ...], values: list[Any]) -> M:
