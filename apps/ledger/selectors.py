@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from apps.ledger.core.lines import mark_of_kind, mark_of_path, unpacked
+from apps.ledger.core.lines import mark_of_path, marks_of_kind, unpacked
 from apps.ledger.models import Effect, EntryBatch
 
 BATCHES_AT_ONCE = 200
@@ -83,8 +84,8 @@ def _matching(
         batches = batches.filter(at__gte=since)
     if kinds:
         some = Q()
-        for kind in kinds:
-            some |= Q(lines__contains=mark_of_kind(kind))
+        for mark in chain.from_iterable(map(marks_of_kind, kinds)):
+            some |= Q(lines__contains=mark)
         batches = batches.filter(some)
     if path is not None:
         batches = batches.filter(lines__contains=mark_of_path(path))

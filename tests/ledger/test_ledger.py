@@ -9,6 +9,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from apps.ledger import live, selectors
+from apps.ledger.core.lines import LETTERS
 from apps.ledger.core.states import MOVES, EffectState
 from apps.ledger.models import Effect, EntryBatch, Evidence
 from apps.ledger.selectors import effects_of, entries, entries_after, has_batch, has_entry
@@ -78,6 +79,15 @@ def test_entries_are_found_by_kind_and_step(write, run_id):
     assert [e.seq for e in entries(run_id, path="b", kinds=["step.failed"])] == [4]
     assert [e.seq for e in entries(run_id, newest=1)] == [3, 4]
     assert [e.seq for e in entries(run_id, newest=2)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", [*LETTERS, "step.failed"])
+def test_a_kind_comes_back_however_it_is_written(write, run_id, workspace, kind):
+    write(2, line("step.skipped"), line(kind))
+    written_out = f'[["{kind}","a",1,{{}}]]'
+    EntryBatch.objects.create(run_id=run_id, seq=4, workspace=workspace, at=now(), lines=written_out)
+    assert [e.kind for e in entries_after(run_id, 2)] == [kind, kind]
+    assert [e.seq for e in entries(run_id, kinds=[kind])] == [3, 4]
 
 
 def test_what_somebody_wrote_is_not_taken_for_an_entry(write, run_id):
