@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from apps.blueprints import drafts
 from apps.blueprints.core import canonical
@@ -246,6 +247,19 @@ def resolve_comment(
     comment.resolved_at = now() if resolved else None
     comment.save(update_fields=["resolved_by", "resolved_at"])
     return review_for(principal, review.id)
+
+
+def waiting_comments(principal: Principal, name: str) -> tuple[UUID | None, dict[str, int]]:
+    """The current review's id and, by the step they are about, how many of its comments are not settled."""
+    principal.require(Permission.READ)
+    rows = ReviewComment.objects.filter(
+        review__blueprint__workspace=principal.workspace,
+        review__blueprint__name=name,
+        review__closed_at=None,
+        resolved_at=None,
+    ).exclude(node="")
+    found = list(rows.values_list("review_id", "node").annotate(Count("id")).order_by("node"))
+    return (found[0][0] if found else None), {node: count for _, node, count in found}
 
 
 def nodes_of(review: Review) -> dict[str, str]:

@@ -154,6 +154,25 @@ def test_a_colleague_asks_for_changes_at_a_step_and_then_approves(
     assert_accessible(erin.page, "review")
     erin.page.locator('[data-action="request-changes"]').click()
 
+    # The comment stands at its step, in the draft's picture and outline and in the comparison's.
+    page.goto(f"/blueprints/{NAME}/edit")
+    page.wait_for_selector("mn-graph[data-mounted]")
+    mark = page.get_by_test_id(f"comments-{STEP}")
+    expect(mark).to_have_text("1")
+    expect(page.get_by_test_id(f"node-{STEP}")).to_have_accessible_name(re.compile("1 comment"))
+    expect(page.get_by_test_id(f"outline-{STEP}").get_by_test_id("outline-comments")).to_have_text(
+        "1 comment"
+    )
+    shoot(page, "comments")
+    assert_accessible(page, "comments")
+    page.goto(f"/blueprints/{NAME}/compare?canvas=1")
+    page.wait_for_selector("mn-graph[data-mounted]")
+    expect(mark).to_be_visible()
+    shoot(page, "comments-compared")
+    page.get_by_test_id(f"node-{STEP}").focus()
+    page.keyboard.press("m")
+    page.wait_for_url(f"{review}#on-{STEP}")
+
     page.goto(f"/blueprints/{NAME}/publish")
     expect(page.get_by_test_id("review-warning")).to_contain_text("A reviewer asked for changes.")
     page.locator('button[data-action="publish"]').click()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apps.blueprints import services
+from apps.blueprints import reviews, services
 from apps.blueprints.drafts import draft_for
 from apps.blueprints.models import Blueprint, Review, Version
 from apps.workspaces.models import Membership, User, Workspace
@@ -123,6 +123,27 @@ def test_a_review_goes_from_question_to_publication(
     hers.post(f"{address}/answer", {"verdict": "approve"})
     done: Any = browser(alice).post(f"/blueprints/{name}/publish", {"draft_version": seen})
     assert done.headers["Location"] == f"/blueprints/{name}"
+
+
+def test_comments_that_wait_stand_at_their_steps_in_draft_and_comparison(
+    name: str, browser: ClientOf, alice: User, erin: User, principal: Any
+) -> None:
+    owner = principal(alice)
+    review = reviews.ask_review(owner, name, [erin.id], draft_version=draft_for(owner, name).version)
+    node = Version.objects.get(number=1).document["graph"]["nodes"][0]["id"]
+    said = [reviews.comment_on_review(owner, review.id, words, node=node) for words in ("One.", "Two.")]
+    reviews.comment_on_review(owner, review.id, "About the whole.")
+    client = browser(alice)
+    marked = {node: {"count": 2, "url": f"/blueprints/{name}/reviews/{review.id}#on-{node}"}}
+    for at in ("edit", "compare?from=1&to=draft&canvas=1"):
+        assert client.get(f"/blueprints/{name}/{at}").context["comments"] == marked
+    assert "2 comments</a>" in read(client, f"/blueprints/{name}/edit")
+    assert f'id="on-{node}"' in read(client, f"/blueprints/{name}/reviews/{review.id}")
+
+    for one in said:
+        reviews.resolve_comment(owner, review.id, one.id)
+    assert client.get(f"/blueprints/{name}/edit").context["comments"] == {}
+    assert client.get(f"/blueprints/{name}/compare?from=draft&to=1&canvas=1").context["comments"] == {}
 
 
 def test_a_review_says_when_the_draft_has_moved_on(

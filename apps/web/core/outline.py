@@ -54,6 +54,9 @@ class Row:
     holds: bool = False
     """Whether it is made to hold steps, with or without any."""
     folded: bool = False
+    comments: int = 0
+    """Comments of a review on it that wait."""
+    comments_url: str = ""
     members: list[str] = field(default_factory=list)
     """Paths of the steps of a group."""
 
@@ -66,14 +69,22 @@ class Row:
         return self.errors + self.warnings
 
 
-def rows_of(plan: Sketch, view: Mapping[str, Any]) -> list[Row]:
-    """The tree. view: a view of the same draft in which nothing is collapsed."""
-    return _Rows(plan, view).inside("", 0)
+def rows_of(
+    plan: Sketch, view: Mapping[str, Any], comments: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Row]:
+    """The tree.
+
+    view: a view of the same draft in which nothing is collapsed. comments: {path: {count, url}}.
+    """
+    return _Rows(plan, view, comments or {}).inside("", 0)
 
 
 class _Rows:
-    def __init__(self, plan: Sketch, view: Mapping[str, Any]) -> None:
+    def __init__(
+        self, plan: Sketch, view: Mapping[str, Any], comments: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         self.plan = plan
+        self.comments = comments
         self.nodes: Mapping[str, Any] = view["nodes"]
         self.problems = {edge["id"]: edge.get("problem", "") for edge in view["edges"].values()}
         self.back = {edge["id"] for edge in view["edges"].values() if edge["back"]}
@@ -124,12 +135,14 @@ class _Rows:
         seen = self.nodes.get(path, {})
         problems = seen.get("problems", {})
         node = self.plan.nodes[path]
+        said = self.comments.get(path, {})
         return Row(
             path, self.plan.title(path), node.kind, self.next_number(),
             name={"tool": node.tool, "agent": node.agent, "subflow": node.blueprint}.get(node.kind, ""),
             boundary=seen.get("boundary", ""), boundary_words=seen.get("boundary_words", ""),
             errors=problems.get("errors", 0), warnings=problems.get("warnings", 0),
             first=problems.get("first", ""),
+            comments=said.get("count", 0), comments_url=said.get("url", ""),
             onward=[self.onward(edge) for edge in self.leaving.get(path, [])],
             rows=self.inside(path, depth + 1) if depth < MOST_NESTED else [],
             holds=bool(seen.get("container")), folded=path in self.folded,

@@ -117,7 +117,7 @@ def _page(
         "given": request.POST,
         "verdicts": Verdict,
         **_since(request, name, review),
-        **shown(found),
+        **shown(principal, found),
     }
     return page(request, "blueprints/review.html", context, status=status)
 

@@ -25,9 +25,11 @@ from apps.blueprints.comparing import (
 )
 from apps.blueprints.core.reviewing import warning_before_publishing
 from apps.blueprints.errors import BlueprintInvalid, DraftMoved, ReviewStands
+from apps.web.comments import comments_on
 from apps.web.differences import counted, picture_of, sections_of, view_of_both
 from apps.web.draft_words import happened_since
 from apps.web.views.doors import page, principal_of
+from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput, NotFound
 
@@ -61,7 +63,7 @@ def compare_page(request: HttpRequest, name: str) -> HttpResponse:
     except InvalidInput as wrong:
         raise NotFound(wrong.message, next=wrong.next) from wrong
     blueprint = blueprints.blueprint_for(principal, name)
-    context = {"blueprint": blueprint, "choices": _choices(request, name, found), **shown(found)}
+    context = {"blueprint": blueprint, "choices": _choices(request, name, found), **shown(principal, found)}
     if request.GET.get("canvas") == "1":
         context["view"] = view_of_both(found)
     return page(request, "blueprints/compare.html", context)
@@ -117,9 +119,11 @@ def fork(request: HttpRequest, name: str) -> HttpResponse:
     return redirect("web:blueprints-edit", made.name)
 
 
-def shown(found: Comparison) -> dict[str, Any]:
+def shown(principal: Principal, found: Comparison) -> dict[str, Any]:
     """What the partials of a difference need."""
+    is_draft = found.after.reference.startswith(DRAFT)
     return {
+        "comments": comments_on(principal, found.name) if is_draft else {},
         "comparison": found,
         "differing": sections_of(found),
         "count": counted(found),
@@ -161,7 +165,7 @@ def _publish_page(
         "notes": request.POST.get("notes", ""),
         "nothing_new": latest is not None and not found.difference,
         "people": reviews.possible_reviewers(principal),
-        **shown(found),
+        **shown(principal, found),
     }
     return page(request, "blueprints/publish.html", context, status=status)
 

@@ -13,6 +13,9 @@ export class Refused extends Error {
   }
 }
 
+/** Review comments that wait, as the page brings them. */
+export const pageComments = () => JSON.parse(document.getElementById("review-comments")?.textContent ?? "{}");
+
 const LATER = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export function makeApi({ name, isPrivate = false }) {

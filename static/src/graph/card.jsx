@@ -1,5 +1,6 @@
 // A step as it is drawn: badge, title, kind, state, problems. Knows no library; its own state is drawn on its own.
 import { memo, useCallback, useSyncExternalStore } from "react";
+import { commentsAt, commentWords } from "./core/comments.js";
 import { BADGES, markOf, wordOf } from "./core/signs.js";
 
 export function useKey(store, key, read) {
@@ -23,9 +24,10 @@ export const Card = memo(function Card({ node, store, isCurrent, isSelected, act
   const took = live?.seconds ?? node.seconds;
   const cost = live?.cost_usd ?? node.cost_usd;
   const spent = [took != null && seconds(took), cost ? money(cost) : ""].filter(Boolean).join(" · ");
+  const comments = commentsAt(store.comments, node);
   const says = [
     node.title, node.subtitle, node.boundary_words, node.container && (node.collapsed ? `collapsed, ${node.children ?? 0} steps inside` : "container"), word, spent,
-    node.diff && DIFF[node.diff], isPinned && "pinned", isStale && "changed since its test", first && `to fix: ${first}`, person && `${person.name} is here`,
+    node.diff && DIFF[node.diff], isPinned && "pinned", isStale && "changed since its test", first && `to fix: ${first}`, comments && commentWords(comments.count), person && `${person.name} is here`,
   ];
   const classes = [
     "mn-step", `mn-boundary-${node.boundary}`, state && `mn-state-${state.split(":")[0]}`, node.container && !node.collapsed && "mn-box",
@@ -64,6 +66,12 @@ export const Card = memo(function Card({ node, store, isCurrent, isSelected, act
         {mark && <svg className="mn-step-mark" viewBox="-9 -9 18 18" aria-hidden="true"><circle className="mn-mark-field" r="8.5" /><path className="mn-mark" d={mark} /></svg>}
         {person && <span className="mn-step-person">{person.name}</span>}
       </div>
+      {comments && (
+        <a className="mn-step-comments nodrag" tabIndex={-1} href={comments.url} data-testid={`comments-${node.path}`} aria-label={`${commentWords(comments.count)} on ${node.title}`}>
+          <svg viewBox="0 0 16 16" aria-hidden="true"><path d="M2.5 3.5h11v7.5H7.5L4.5 13.5V11h-2z" /></svg>
+          {comments.count}
+        </a>
+      )}
       {node.container && (
         <button type="button" className="mn-fold nodrag" tabIndex={-1} onClick={() => actions.run("collapse", node.path)} aria-label={`${node.collapsed ? "Expand" : "Collapse"} ${node.title}`} hidden={actions.readonly}>
           {node.collapsed ? `+${node.children ?? ""}` : "–"}

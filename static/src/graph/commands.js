@@ -1,6 +1,7 @@
 // What a person can do on the canvas, by key, button or mouse. Each command asks what it needs to know, sends
 // operations, moves the keyboard and says what it did.
 import { ask, tell } from "./ask.js";
+import { commentsAt } from "./core/comments.js";
 import { placing } from "./core/containers.js";
 import { freeId, newId } from "./core/ids.js";
 import { help } from "./core/keys.js";
@@ -255,6 +256,13 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     return found?.edge ?? null;
   }
 
+  function comments() {
+    const node = store.view.nodes[here()];
+    const found = node && commentsAt(store.comments, node);
+    if (found) location.assign(found.url);
+    else say("Nobody has commented on this step.");
+  }
+
   function showKeys() {
     const table = document.createElement("table");
     table.className = "mn-keys";
@@ -312,6 +320,7 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     toggle: () => here() && store.select(toggle(store.selection, here())),
     "select-all": () => store.select({ paths: Object.keys(store.view.nodes).filter((path) => !store.view.nodes[path].hidden), current: here(), edge: "" }),
     find,
+    comments,
     keys: showKeys,
     fit: () => canvas.fit(),
     "zoom-in": () => canvas.zoom(1),

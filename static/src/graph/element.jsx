@@ -16,7 +16,7 @@ import "@xyflow/react/dist/style.css";
 import "./graph.css";
 import { createRoot } from "react-dom/client";
 import { Canvas } from "./adapter.jsx";
-import { makeApi } from "./api.js";
+import { makeApi, pageComments } from "./api.js";
 import { makeCommands } from "./commands.js";
 import { makeAnnouncer } from "./core/announce.js";
 import { keyFor } from "./core/keys.js";
@@ -56,6 +56,7 @@ class Graph extends HTMLElement {
     this.socket?.close();
     this.session?.close();
     this.root?.unmount();
+    this.unsettled?.element.remove();
     this.root = this.store = this.session = this.socket = null;
   }
 
@@ -71,6 +72,7 @@ class Graph extends HTMLElement {
     if (this.gone.signal.aborted) return;
     const readonly = this.mode !== "edit";
     this.store = makeStore(view);
+    this.store.setComments(pageComments());
     this.announcer = makeAnnouncer({ say: (words) => this.speak(words), at: () => performance.now(), later: (act, ms) => setTimeout(act, ms) });
     this.unsettled = makeUnsettled({ settle: (id, isKept) => this.session.settle(id, isKept), left: () => this.canvas.focus?.(this.store.selection.current) });
     this.session = makeSession({
@@ -138,7 +140,11 @@ class Graph extends HTMLElement {
         }}
       />,
     );
-    this.append(place, this.unsettled.element, this.invitation(readonly), hint, this.toast, this.voice, this.tools(readonly));
+    this.append(place, this.invitation(readonly), hint, this.toast, this.voice, this.tools(readonly));
+    // Beside the panes, because on a phone the picture may be out of sight when there is something to decide.
+    const pane = this.closest(".editor-canvas");
+    if (pane) pane.after(this.unsettled.element);
+    else this.append(this.unsettled.element);
     if (!readonly) this.shelve();
   }
 

@@ -6,6 +6,8 @@ import { applyPatch } from "./core/patch.js";
 import { makeQueue, statusWords } from "./core/queue.js";
 import { restOfMove, unsettled } from "./core/unsettled.js";
 
+const MOST_RECENT = 200;
+
 /** say: a sentence for the person; applied({version, patch}): after every change of the server's view;
  * status({words, isIdle, version}): after every change of where things are; undecided(list): refused changes the person
  * has to decide about, kept over a reload. */
@@ -13,6 +15,7 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
   const kept = read(keepAs);
   let open = read(`${keepAs}-undecided`);
   const queue = makeQueue({ kept, newId, keep: (batches) => write(keepAs, batches) });
+  let recent = [];
   let busy = 0;
   let early = [];
   let waiting = [];
@@ -75,7 +78,8 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
     } catch {
       // The next answer brings it.
     }
-    const told = { message, conflict, ops_since: (error.problem.details ?? error.problem).ops_since };
+    // Who was faster is often told by the socket before the refusal is here.
+    const told = { message, conflict, ops_since: [...recent, ...((error.problem.details ?? error.problem).ops_since ?? [])] };
     const left = lost.map((operation) => unsettled(store.server, operation, told)).filter(Boolean);
     if (left.length) decide([...open.filter((one) => !left.some((other) => other.id === one.id)), ...left]);
     const rest = lost.map((operation) => restOfMove(store.server, operation)).filter(Boolean);
@@ -137,6 +141,7 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
     },
     /** What others did, as the socket tells it. */
     hear(message) {
+      recent = [...recent, ...(message.ops ?? [])].slice(-MOST_RECENT);
       if (message.version <= store.server.version) return;
       if (busy) early.push(message);
       else take(message.patch, message.version).catch(() => {});

@@ -15,6 +15,7 @@ export function makeStore(view) {
   let shifts = new Map();
   let nearEdge = "";
   let isFar = false;
+  let comments = {};
 
   const tell = (key) => listeners.get(key)?.forEach((listener) => listener());
   const show = () => {
@@ -76,6 +77,13 @@ export function makeStore(view) {
       for (const path of changed) tell(`state:${path}`);
       if (changed.length) tell("states");
       return changed;
+    },
+    /** Review comments that wait, {path: {count, url}}; the page brings them. */
+    get comments() {
+      return comments;
+    },
+    setComments(found) {
+      comments = found;
     },
     personAt: (path) => people.get(path) ?? null,
     /** Who has selected what, without the person looking. */

@@ -2,7 +2,7 @@
 //
 // The rows come from the server and are fetched anew after every change. The commands are the canvas's own; where
 // the canvas is on show its session sends them, else (on a phone, or where it is not built) one of its own does.
-import { makeApi } from "../graph/api.js";
+import { makeApi, pageComments } from "../graph/api.js";
 import { makeCommands } from "../graph/commands.js";
 import { keyFor } from "../graph/core/keys.js";
 import { only } from "../graph/core/selection.js";
@@ -130,11 +130,12 @@ export function outline(root) {
 
   async function begin() {
     const store = makeStore(await api.view());
+    store.setComments(pageComments());
     const unsettled = makeUnsettled({ settle: (id, isKept) => session.settle(id, isKept), left: () => land() });
     // Those of an engine that was given up stay until they are decided; they come back with this one.
     undecided?.remove();
     undecided = unsettled.element;
-    root.before(undecided);
+    document.querySelector(".editor-canvas").after(undecided);
     const session = makeSession({
       store, api, keepAs: `mn-outline-${draft}-${isPrivate}`, say, undecided: (list) => unsettled.show(list),
       applied: (detail) => root.dispatchEvent(new CustomEvent("mn:applied", { bubbles: true, detail })),

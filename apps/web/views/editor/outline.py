@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.blueprints.core.editing.view import view_of
 from apps.blueprints.core.problems import path_parts
 from apps.blueprints.editing_selectors import ToFix, to_fix
+from apps.web.comments import comments_on
 from apps.web.core.outline import rows_of
 from apps.web.editing import Changed, Opened, apply_operations, open_blueprint
 from apps.web.views.doors import page, principal_of
@@ -65,7 +66,8 @@ def outline_of(opened: Opened) -> dict[str, Any]:
     if any(node["collapsed"] for node in view["nodes"].values()):
         canvas = {k: v for k, v in opened.plan.canvas.items() if k != "collapsed"}
         view = view_of({**opened.data, "canvas": canvas}, problems=opened.problems, tools=opened.tools)
-    return {"rows": rows_of(opened.plan, view)}
+    comments = comments_on(opened.principal, opened.name) if opened.draft is not None else {}
+    return {"rows": rows_of(opened.plan, view, comments), "comments": comments}
 
 
 def problems_of(opened: Opened) -> dict[str, Any]:

@@ -11,6 +11,7 @@ export const KEYS = [
   { keys: ["Escape"], command: "escape", shown: "Esc", says: "Back to the canvas; select nothing" },
   { keys: [" "], command: "toggle", shown: "Space", says: "Select it too, or no longer" },
   { keys: ["f"], command: "find", shown: "F", says: "Find a step" },
+  { keys: ["m"], command: "comments", shown: "M", says: "Open the review’s comments on it" },
   { keys: ["e"], command: "edges", shown: "E", says: "Choose one of its edges" },
   { keys: ["z"], command: "fit", shown: "Z", says: "Show everything" },
   { keys: ["+", "="], command: "zoom-in", shown: "+", says: "Nearer" },

@@ -40,7 +40,7 @@ function value(view, operation, { message, conflict, ops_since: since = [] }) {
   }
   // Nothing to compare: the server said no for another reason.
   if (!conflict || !("theirs" in conflict) || conflict.op_id !== operation.op_id) return { words: `Your change of ${what} to ${mine} was not taken. ${message}` };
-  const last = since.findLast((one) => isSamePlace(one, operation)) ?? since.at(-1);
+  const last = since.findLast((one) => isSamePlace(one, operation));
   const { old: __, ...bare } = again;
   const kept = conflict.theirs === null ? bare : { ...bare, old: conflict.theirs };
   return { words: `${nameOf(last)} changed ${what} to ${shown(conflict.theirs)}. Keep yours, ${mine}?`, operation: kept, keep: "Keep mine", leave: "Take theirs" };
