@@ -20,7 +20,7 @@ from apps.blueprints import selectors as blueprints
 from apps.blueprints.core.document import Document, Node
 from apps.runs.models import Run
 from apps.runs.plans import plan_for
-from apps.runs.store import read_rows
+from apps.runs.store import read_columns, read_with
 from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput
@@ -78,29 +78,27 @@ def request_for(principal: Principal, id: str | UUID) -> ApprovalRequest:
 def run_asking(principal: Principal, id: str | UUID) -> UUID:
     """The run that asks a question. Raises RequestNotFound, also for a stranger."""
     principal.require(Permission.READ)
-    identity = as_uuid(id)
-    asked = ApprovalRequest.objects.filter(id=identity, workspace=principal.workspace) if identity else None
-    found = list(asked.values_list("run_id", flat=True)) if asked is not None else []
+    where, values = "WHERE id = {} AND workspace_id = {}", [as_uuid(id), principal.workspace.id]
+    found = read_columns(ApprovalRequest, ("run_id",), where, values)
     if not found:
         raise _not_found(id)
-    return found[0]
+    run_id: UUID = found[0][0]
+    return run_id
 
 
-def request_of(run: Run, id: str | UUID) -> ApprovalRequest:
-    """A question of a run whose row the caller holds, in the fewest words: people decide a thousand at once.
+def request_of(run: Run, id: str | UUID) -> tuple[ApprovalRequest, list[Decision]]:
+    """A question of a run whose row the caller holds, with what people have answered so far.
 
-    Raises RequestNotFound.
+    In the fewest words: people decide a thousand at once. Raises RequestNotFound.
     """
-    found = read_rows(ApprovalRequest, "WHERE id = {} AND run_id = {}", [as_uuid(id), run.id])
-    if not found:
+    identity = as_uuid(id)
+    request, decisions = (
+        read_with(ApprovalRequest, Decision, "request_id", identity) if identity else (None, [])
+    )
+    if request is None or request.run_id != run.id:
         raise _not_found(id)
-    found[0].run = run
-    return found[0]
-
-
-def decisions_of(request: ApprovalRequest) -> list[Decision]:
-    """What people have answered so far, oldest first."""
-    return read_rows(Decision, "WHERE request_id = {} ORDER BY id", [request.id])
+    request.run = run
+    return request, decisions
 
 
 def _not_found(id: str | UUID) -> RequestNotFound:

@@ -104,8 +104,7 @@ def decide(
     )
     with locked_run(run_id) as tx:
         # Under the run's lock: every decision and every closing of a request holds it.
-        request = selectors.request_of(tx.run, request_id)
-        earlier = selectors.decisions_of(request)
+        request, earlier = selectors.request_of(tx.run, request_id)
         if any(map(answer.is_same_as, earlier)) and _stands(request, answer, earlier):
             return request
         if not request.is_pending:

@@ -27,9 +27,10 @@ from apps.runs.store.rows import StepUpdate, WriteSet
 from mirrorneuron.base.packed import Packed
 
 M = TypeVar("M", bound=Model)
+N = TypeVar("N", bound=Model)
 __all__ = [
-    "StepUpdate", "WriteSet", "read_rows", "read_run", "read_run_and_steps", "read_steps", "step_rows",
-    "write", "writes_alone",
+    "StepUpdate", "WriteSet", "read_columns", "read_run", "read_run_and_steps", "read_steps", "read_with",
+    "step_rows", "write", "writes_alone",
 ]  # fmt: skip
 
 
@@ -110,14 +111,39 @@ def step_rows(run_id: UUID, scopes: Sequence[str] | None = None) -> list[Step]:
     return [_loaded(Step, attributes, row) for row in found]
 
 
-def read_rows(model: type[M], where: str, values: Sequence[Any]) -> list[M]:
-    """Whole rows of any table, for those who read them in every decision: Django takes longer to word such a
-    question than the database to answer it.
+def read_columns(
+    model: type[Model], columns: tuple[str, ...], where: str, values: Sequence[Any]
+) -> list[list[Any]]:
+    """Some columns of any table, for those who read them in every decision: Django takes longer to word such
+    a question than the database to answer it.
 
-    where: what follows FROM, with a `{}` for each of the values in turn.
+    where: what follows the table in FROM, with a `{}` for each of the values in turn. Columns of other tables
+    that it joins come as the driver gives them.
     """
-    columns, attributes = _columns(model)
-    return [_loaded(model, attributes, row) for row in _vendor().select(model, columns, where, list(values))]
+    found: list[list[Any]] = _vendor().select(model, columns, where, list(values))
+    return found
+
+
+def read_with(one: type[M], many: type[N], by: str, id: UUID) -> tuple[M | None, list[N]]:
+    """A row and those that refer to it by this column, the oldest first; on PostgreSQL in one statement.
+
+    Each of them brings the row's columns along: for rows to which few refer.
+    """
+    (columns, attributes), (of_many, attributes_of_many) = _columns(one), _columns(many)
+    row: list[Any] | None
+    if writes_alone():
+        from apps.runs.store.postgres import joined
+
+        where = (
+            f'"{one._meta.db_table}" AS o LEFT JOIN "{many._meta.db_table}" AS m ON m."{by}" = o.id'
+            " WHERE o.id = {} ORDER BY m.id"
+        )
+        row, found = joined(one, columns, many, of_many, where, id)
+    else:
+        row = next(iter(read_columns(one, columns, "WHERE id = {}", [id])), None)
+        found = read_columns(many, of_many, f'WHERE "{by}" = {{}} ORDER BY id', [id]) if row else []
+    rows = [_loaded(many, attributes_of_many, values) for values in found]
+    return (_loaded(one, attributes, row) if row else None), rows
 
 
 def _loaded(model: type[M], attributes: tuple[str, ...], values: list[Any]) -> M:
