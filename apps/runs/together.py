@@ -6,7 +6,8 @@ one process take turns instead, and each begins with what the one before has sto
 whoever brought it about. It is only ever a guess: what is written still compares `seq`, status and fence, and
 what another process did is read as before.
 
-Runs with maps or loops are left out: their states hold some scopes only, each slot its own.
+Of a run with maps or loops a state holds some scopes only. What is shared holds those in which something goes
+on; whoever needs another one reads it, and if the run has moved on by then, so has its `seq`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ class Together:
         self._known: tuple[Run, RunState] | None = None
 
     def learn(self, run: Run, state: RunState) -> None:
-        """The run is stored as this; nobody changes the state any more."""
-        if state.load is None and (self._known is None or state.seq > self._known[1].seq):
+        """The run is stored as this; nobody changes the state any more, but whoever works on with it may load
+        scopes."""
+        if self._known is None or state.seq > self._known[1].seq:
+            if state.load is not None:
+                state = state.copy()
+                state.forget("")
             self._known = run, state
 
     def newest(self, run: Run, state: RunState) -> tuple[Run, RunState]:

@@ -104,6 +104,47 @@ def test_a_step_taken_away_is_not_written_by_who_knows_the_newest_state(side_by_
     assert run.status == "cancelled"
 
 
+@pytest.fixture
+def mapped(workspace, alice, principal):
+    """(run, worker, claims): a map over that many items, two of them at work."""
+    body = {"nodes": [recorded("a"), recorded("b")], "edges": [{"from": "a", "to": "b"}]}
+    node = {"id": "each", "kind": "map", "items": "{{ inputs.all }}", "max_parallel": 2, "body": body}
+
+    def mapped(items):
+        version = version_of(workspace, [node])
+        run = services.start_run(principal(alice), version, {"all": list(range(items))})
+        boot = register_worker()
+        return run, boot, [claim_next(boot, QUEUES, alone=True) for _ in range(3)]
+
+    return mapped
+
+
+def test_items_of_a_map_read_their_run_once(mapped):
+    run, boot, (opening, *_) = mapped(6)
+    first = work(opening, boot, QUEUES, chain=True)
+    claims = [first, claim_next(boot, QUEUES, alone=True)]
+    spoken = []
+    while claims:
+        claim = claims.pop(0)
+        spoken += said(lambda claim=claim: claims.append(work(claim, boot, QUEUES, chain=True)))
+        claims = [c for c in claims if c]
+    assert statuses(run)["each"] == "succeeded" and set(statuses(run).values()) == {"succeeded"}
+    assert not [sql for sql in spoken if sql.startswith('SELECT "id"') or "FOR UPDATE" in sql]
+
+
+def test_items_that_have_ended_are_not_kept(mapped):
+    run, boot, (opening, *_) = mapped(30)
+    claims = [work(opening, boot, QUEUES, chain=True), claim_next(boot, QUEUES, alone=True)]
+    most = 0
+    while claims:
+        following = work(claims.pop(0), boot, QUEUES, chain=True)
+        claims += [following] if following else []
+        known = together.together_on(run.id).known
+        most = max(most, len(known[1].steps) if known else 0)
+    assert set(statuses(run).values()) == {"succeeded"}
+    assert 0 < most <= 3 * 3 + 1, "steps of the items at work, and the map's own"
+
+
 def test_nothing_is_kept_of_a_run_nobody_works_on(fan):
     run = fan(3)
     work_all()
