@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.blueprints.core.diff import Difference, diff, union
 from apps.blueprints.core.document import Document, Metadata
+from apps.blueprints.core.editing import operations as ops
+from apps.blueprints.core.editing.apply import Applied, apply
+from apps.blueprints.core.editing.spans import read
 from apps.blueprints.core.problems import Problem
-from apps.blueprints.drafts import draft_for
+from apps.blueprints.core.renames import Known, chained, moved, renames_between
+from apps.blueprints.drafts import draft_for, renames_of
 from apps.blueprints.models import Version
 from apps.blueprints.ports import builtin_tools
 from apps.blueprints.selectors import blueprint_for, document_of, gallery_item, version_for
 from apps.workspaces.access import Principal
 from mirrorneuron.base.errors import InvalidInput
+from mirrorneuron.base.ids import uuid7
 
+MOST_NESTED_RENAMES = 8
+"""Rounds of looking for renamed steps: one that mentions another is found after that one."""
 DRAFT, GALLERY, NOTHING = "draft", "gallery", "nothing"
 
 
@@ -35,6 +42,8 @@ class Side:
     """What is wrong with a draft as it stands, as publishing sees it."""
     readable: bool = True
     """False: the draft is not whole, and only what could be read of it is compared."""
+    renames: Known = ()
+    """What the draft's log knows to have been renamed on the way here."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -52,11 +61,13 @@ class Comparison:
     before: Side
     after: Side
     difference: Difference
+    older: Document
+    """That of `before`, with the names that steps have in `after`."""
 
     @property
     def union(self) -> Document:
         """Both graphs as one, for a picture with `difference.marks()`."""
-        return union(self.before.document, self.after.document)
+        return union(self.older, self.after.document)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -81,7 +92,39 @@ def compare(principal: Principal, name: str, before: str = "", after: str = "") 
 
 
 def comparison(name: str, before: Side, after: Side) -> Comparison:
-    return Comparison(name, before, after, diff(before.document, after.document, builtin_tools()))
+    older, renamed = _with_names_of(before, after)
+    found = diff(older, after.document, builtin_tools(), renamed)
+    return Comparison(name, before, after, found, older)
+
+
+def _with_names_of(before: Side, after: Side) -> tuple[Document, dict[str, str]]:
+    """The older document with the newer one's names, and by path what its steps were called.
+
+    The names are changed as somebody would change them in the editor, all that mentions them included.
+    """
+    from apps.blueprints.services import check_source
+
+    older, renamed = before.document, dict[str, str]()
+    source, tried, known = None, set[tuple[str, str]](), after.renames
+    for _ in range(MOST_NESTED_RENAMES):
+        wanted = [one for one in renames_between(older, after.document, known) if one not in tried]
+        if not wanted:
+            break
+        tried |= set(wanted)
+        source = source or read(before.source)
+        for path, new_id in wanted:
+            op = ops.Rename(op_id=uuid7(), kind="rename", node=path, to=new_id)
+            done = apply(source, op) if source.readable else None
+            if not isinstance(done, Applied):
+                continue
+            source = done.source
+            scope, _, old_id = path.rpartition("/")
+            to = f"{scope}/{new_id}" if scope else new_id
+            renamed = {moved(one, path, to): name for one, name in renamed.items()} | {to: old_id}
+            known = [(moved(was, path, to), now) for was, now in known]
+        checked = check_source(source.text)
+        older = checked.document or checked.remainder or before.document
+    return older, renamed
 
 
 def side(principal: Principal, name: str, reference: str) -> Side:
@@ -139,7 +182,8 @@ def of_text(
 
 def _draft(principal: Principal, name: str) -> Side:
     found = draft_for(principal, name)
-    return of_text(name, found.source, label="The draft", draft_version=found.version)
+    made = of_text(name, found.source, label="The draft", draft_version=found.version)
+    return replace(made, renames=tuple(chained(renames_of(found))))
 
 
 def _before(principal: Principal, name: str, newer: Side) -> Side:

@@ -256,6 +256,12 @@ def actor_name(row: DraftOperation) -> str:
     return (row.actor.name or row.actor.email) if row.actor is not None else row.actor_label
 
 
+def renames_of(draft: Draft) -> list[tuple[str, str]]:
+    """(path, new id) of the steps that were renamed in a draft, in order."""
+    rows = draft.operations.filter(kind="rename", undone=False).order_by("seq")
+    return [(row["node"], row["to"]) for row in rows.values_list("payload", flat=True)]
+
+
 def operation_view(row: DraftOperation) -> dict[str, Any]:
     """A line of the log as clients see it: besides these, the fields of its kind as they were applied."""
     return {

@@ -95,12 +95,19 @@ def view_of_both(comparison: Comparison) -> dict[str, Any]:
     """The same picture for the canvas: its view model with `diff` on nodes and edges."""
     both = comparison.union
     marks = comparison.difference.marks()
-    nodes = {path: {"diff": kind} for path, kind in marks["nodes"].items()}
+    nodes: dict[str, dict[str, Any]] = {path: {"diff": kind} for path, kind in marks["nodes"].items()}
+    for change in comparison.difference.of("steps"):
+        if change.renamed_from:
+            nodes[change.subject]["renamed"] = renamed_words(change)
     found = view_of(canonical.stored(both), tools=tools_of(both), mode="diff", marks=nodes)
     for name, kind in marks["edges"].items():
         if name in found["edges"]:
             found["edges"][name]["diff"] = kind
     return found
+
+
+def renamed_words(change: Change) -> str:
+    return f"renamed from {change.renamed_from} to {change.subject.rpartition('/')[2]}"
 
 
 def short_title(node: Node, path: str) -> str:
@@ -116,6 +123,11 @@ def _thing(change: Change) -> Thing:
         else title_of(change.title, change.subject)
     )
     named = change.subject if change.section == "steps" and change.subject != change.title else ""
+    if change.renamed_from:
+        return Thing(
+            change.section, change.kind, "Renamed" if len(change.fields) == 1 else "Renamed and changed",
+            change.subject, titled, renamed_words(change), [_field(one) for one in change.fields[1:]],
+        )  # fmt: skip
     fields = [_field(one) for one in change.fields]
     return Thing(change.section, change.kind, KIND_WORDS[change.kind], change.subject, titled, named, fields)
 

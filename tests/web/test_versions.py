@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from apps.blueprints import reviews, services
-from apps.blueprints.drafts import draft_for
+from apps.blueprints.core.editing.operations import operation
+from apps.blueprints.drafts import apply_operations, draft_for
 from apps.blueprints.models import Blueprint, Review, Version
 from apps.workspaces.models import Membership, User, Workspace
+from mirrorneuron.base.ids import uuid7
 from tests.blueprints.drafting import write
 from tests.web.conftest import DEMO, ClientOf
 
@@ -201,3 +203,20 @@ def test_both_graphs_come_to_the_canvas_with_their_marks(
     view = answer.context["view"]
     assert view["mode"] == "diff" and view["nodes"][first]["diff"] == "changed"
     assert "<mn-graph" in answer.content.decode()
+
+
+def test_a_renamed_step_is_said_in_the_list_and_on_the_canvas(
+    name: str, browser: ClientOf, alice: User, principal: Any
+) -> None:
+    owner = principal(alice)
+    first = Version.objects.get(number=1).document["graph"]["nodes"][0]["id"]
+    op = operation({"op_id": str(uuid7()), "kind": "rename", "node": first, "to": "first_of_all"})
+    apply_operations(owner, name, [op], seen_version=draft_for(owner, name).version)
+    client, at = browser(alice), f"/blueprints/{name}/compare?from=1&to=draft"
+
+    page = read(client, at)
+    assert f"renamed from {first} to first_of_all" in page and ">Renamed<" in page
+    assert client.get(f"{at}&canvas=1").context["view"]["nodes"]["first_of_all"]["renamed"] == (
+        f"renamed from {first} to first_of_all"
+    )
+    assert ">Gone<" not in page and ">New<" not in page

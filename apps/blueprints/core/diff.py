@@ -69,6 +69,8 @@ class Change:
     title: str
     fields: tuple[FieldChange, ...] = ()
     """What changed in it; of something added or removed, everything it says."""
+    renamed_from: str = ""
+    """The id a step had before, where it has another one now."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -76,6 +78,7 @@ class Change:
             "kind": self.kind,
             "subject": self.subject,
             "title": self.title,
+            **({"renamed_from": self.renamed_from} if self.renamed_from else {}),
             "fields": [field.as_json() for field in self.fields],
         }
 
@@ -134,10 +137,19 @@ class Difference:
         }
 
 
-def diff(before: Document, after: Document, tools: Mapping[str, ToolSpec] | None = None) -> Difference:
-    """Everything that is not the same in both. tools: the built-in ones, to say what they may do."""
+def diff(
+    before: Document,
+    after: Document,
+    tools: Mapping[str, ToolSpec] | None = None,
+    renamed: Mapping[str, str] | None = None,
+) -> Difference:
+    """Everything that is not the same in both.
+
+    tools: the built-in ones, to say what they may do. renamed: by path, the ids that steps of `before` had
+    until they were given the names of `after`.
+    """
     changes: list[Change] = []
-    changes += _steps(before.graph, after.graph)
+    changes += _steps(before.graph, after.graph, renamed or {})
     changes += _ways(before.graph, after.graph)
     old, new = _values(before), _values(after)
     changes += _whole("contract", "Contract", old.get("contract", {}), new.get("contract", {}))
@@ -211,17 +223,23 @@ def _by_port(edge: Edge, graph: Graph) -> Edge:
 # --- steps and ways ---------------------------------------------------------------------------------------
 
 
-def _steps(before: Graph, after: Graph, prefix: str = "") -> Iterator[Change]:
+def _steps(before: Graph, after: Graph, renamed: Mapping[str, str], prefix: str = "") -> Iterator[Change]:
     old, new = _first(before.nodes), _first(after.nodes)
     for node_id in _both(old, new):
         path = f"{prefix}{node_id}"
         was, now = old.get(node_id), new.get(node_id)
         shown = now or was
         assert shown is not None
-        yield from _one("steps", path, shown.title or node_id, _node_values(was), _node_values(now))
+        title = shown.title or node_id
+        if path in renamed and was is not None and now is not None:
+            fields = tuple(_fields(_node_values(was), _node_values(now)))
+            name = FieldChange("id", "changed", renamed[path], node_id)
+            yield Change("steps", "changed", path, title, (name, *fields), renamed[path])
+        else:
+            yield from _one("steps", path, title, _node_values(was), _node_values(now))
         bodies = [node.body or Graph() if node is not None else Graph() for node in (was, now)]
         if bodies[0].nodes or bodies[1].nodes:
-            yield from _steps(bodies[0], bodies[1], f"{path}/")
+            yield from _steps(bodies[0], bodies[1], renamed, f"{path}/")
     kept = [node_id for node_id in old if node_id in new]
     kept_now = [node_id for node_id in new if node_id in old]
     if kept != kept_now:

@@ -27,7 +27,7 @@ export const Card = memo(function Card({ node, store, isCurrent, isSelected, act
   const comments = commentsAt(store.comments, node);
   const says = [
     node.title, node.subtitle, node.boundary_words, node.container && (node.collapsed ? `collapsed, ${node.children ?? 0} steps inside` : "container"), word, spent,
-    node.diff && DIFF[node.diff], isPinned && "pinned", isStale && "changed since its test", first && `to fix: ${first}`, comments && commentWords(comments.count), person && `${person.name} is here`,
+    node.diff && (node.renamed || DIFF[node.diff]), isPinned && "pinned", isStale && "changed since its test", first && `to fix: ${first}`, comments && commentWords(comments.count), person && `${person.name} is here`,
   ];
   const classes = [
     "mn-step", `mn-boundary-${node.boundary}`, state && `mn-state-${state.split(":")[0]}`, node.container && !node.collapsed && "mn-box",
@@ -48,14 +48,14 @@ export const Card = memo(function Card({ node, store, isCurrent, isSelected, act
         data-state={state.split(":")[0] || undefined}
         data-kind={node.kind}
         data-diff={node.diff}
-        title={first || undefined}
+        title={first || node.renamed || undefined}
         onFocus={() => actions.focused(node.path)}
       >
         {!isFar && <span className="mn-step-badge"><svg viewBox="0 0 16 16" aria-hidden="true"><path className="mn-badge" d={BADGES[node.boundary] ?? BADGES.deterministic} /></svg></span>}
         <span className="mn-step-words">
           <span className="mn-step-title">{node.title}</span>
           {!isFar && <span className="mn-step-kind">
-            <span>{node.subtitle}</span>
+            <span>{node.renamed ?? node.subtitle}</span>
             {word && <b className="mn-step-state">{word}</b>}
             {!word && spent && <span className="mn-step-spent">{spent}</span>}
           </span>}

@@ -1,0 +1,100 @@
+"""Which steps of one document are those of another under a new name.
+
+A rename changes an id and everything that mentions it. Told apart only by their ids, such a step would count
+as removed and added, and every mention as a change. What somebody is known to have renamed comes first; else
+a step that is gone and one that is new are the same when all they say is the same, and no third one says it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+
+from apps.blueprints.core.document import Document, Graph, Node
+from mirrorneuron.base.safejson import canonical, storable
+
+Known = Sequence[tuple[str, str]]
+"""(path before, path after) of what is known to have been renamed."""
+
+
+def chained(renames: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What renames made one after the other come to. renames: (path, new id) in the order they were made."""
+    now: dict[str, str] = {}
+    for path, new_id in renames:
+        scope = path.rpartition("/")[0]
+        to = f"{scope}/{new_id}" if scope else new_id
+        if path not in now.values():
+            now[_before(path, now)] = path
+        now = {old: moved(current, path, to) for old, current in now.items()}
+    return [(old, current) for old, current in now.items() if old != current]
+
+
+def _before(path: str, now: Mapping[str, str]) -> str:
+    """What a path was called at first, its containers too."""
+    around = [(old, current) for old, current in now.items() if path.startswith(current + "/")]
+    old, current = max(around, key=lambda pair: len(pair[1]), default=("", ""))
+    return moved(path, current, old) if current else path
+
+
+def moved(path: str, old: str, new: str) -> str:
+    """A path after one that it is, or lies in, has another name."""
+    return new + path[len(old) :] if path == old or path.startswith(old + "/") else path
+
+
+def renames_between(before: Document, after: Document, known: Known = ()) -> list[tuple[str, str]]:
+    """(path, new id) of steps that have another name in `after`; containers before what they hold.
+
+    Steps that mention a renamed one differ until that one has been renamed: ask again then.
+    """
+    return list(_in(before.graph, after.graph, "", dict(known)))
+
+
+def _in(before: Graph, after: Graph, prefix: str, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    old, new = {n.id: n for n in before.nodes}, {n.id: n for n in after.nodes}
+    gone, fresh = [i for i in old if i not in new], [i for i in new if i not in old]
+    pairs: dict[str, str] = {}
+    for node_id in gone:
+        scope, _, to = known.get(prefix + node_id, "").rpartition("/")
+        if to in fresh and scope == prefix.rstrip("/") and old[node_id].kind == new[to].kind:
+            pairs[node_id] = to
+    for alike in (_said_and_where(before, after), _said):
+        left = [old[i] for i in gone if i not in pairs]
+        free = [new[i] for i in fresh if i not in pairs.values()]
+        pairs |= _matched(left, free, alike)
+    for node_id, to in pairs.items():
+        yield prefix + node_id, to
+    for node_id, node in old.items():
+        there = new.get(node_id)
+        if node.body is not None and there is not None and there.body is not None:
+            yield from _in(node.body, there.body, f"{prefix}{node_id}/", known)
+
+
+def _matched(
+    left: Iterable[Node], free: Iterable[Node], key: Callable[[Node, bool], Hashable]
+) -> dict[str, str]:
+    found: dict[Hashable, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+    for node in left:
+        found[key(node, True)][0].append(node.id)
+    for node in free:
+        found[key(node, False)][1].append(node.id)
+    return {ours[0]: theirs[0] for ours, theirs in found.values() if len(ours) == len(theirs) == 1}
+
+
+def _said(node: Node, is_before: bool) -> Hashable:
+    """All a node says but for its name."""
+    values = storable(node.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    values.pop("id", None)
+    return canonical(values)
+
+
+def _said_and_where(before: Graph, after: Graph) -> Callable[[Node, bool], Hashable]:
+    """The same with what it is connected to, for steps that say the same."""
+    both = {n.id for n in before.nodes} & {n.id for n in after.nodes}
+
+    def key(node: Node, is_before: bool) -> Hashable:
+        edges = (before if is_before else after).edges
+        into = frozenset((e.source, e.port) for e in edges if e.to == node.id and e.source in both)
+        out = frozenset((e.port, e.to) for e in edges if e.source == node.id and e.to in both)
+        return _said(node, is_before), into, out
+
+    return key
