@@ -7,6 +7,7 @@ import { freeId, newId } from "./core/ids.js";
 import { help } from "./core/keys.js";
 import { moved } from "./core/optimistic.js";
 import { scopeOf } from "./core/patch.js";
+import { pastedWords } from "./core/pasted.js";
 import { freePlace } from "./core/place.js";
 import { nothing, only, onlyEdge, outermost, toggle } from "./core/selection.js";
 import { wordOf } from "./core/signs.js";
@@ -170,7 +171,8 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     const outer = outermost(fresh);
     store.select({ paths: outer, current: outer[0], edge: "" });
     canvas.focus(outer[0]);
-    return say(`Pasted ${outer.length === 1 ? title(outer[0]) : `${outer.length} steps`}.`);
+    const { words, isProblem } = pastedWords(store.view, outer, fresh);
+    return say(words, { isProblem });
   }
 
   async function duplicate() {
