@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, F, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from apps.runs.core.limits import LIMITS
@@ -137,7 +137,9 @@ def wanted_now() -> QuerySet[Slot]:
         workspace_id=OuterRef("workspace_id"), slot=OuterRef("key"), status=StepStatus.WAITING,
         reason=WaitReason.SLOT, run__pause_requested=False,
     )  # fmt: skip
-    return with_room().filter(Exists(waiting))
+    # A value and not EXISTS, which PostgreSQL may turn into a join that begins with all steps there are; this
+    # is looked at for a slot that has room, and mostly there is none.
+    return with_room().annotate(waits=Subquery(waiting.values("id")[:1])).filter(waits__isnull=False)
 
 
 def admit(slot: Slot) -> int:
