@@ -37,6 +37,9 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
      "Choose another data folder, or restore it from a backup."),
     (r"unable to open database file", "The database file {database} cannot be opened.",
      "Make its folder writable, or choose another with --data or MN_DATA."),
+    (r"disk is full|no space left|could not extend file",
+     "The disk that holds the database {database} is full.",
+     "Make room on it; `mn runs archive` and MN_KEEP_RUNS_DAYS keep the database small."),
     (r"readonly database", "The database file {database} is read-only.", "Make it writable."),
 )  # fmt: skip
 _MISSING_TABLE = re.compile(r"no such (?:table|column)|(?:relation|column) \S+ does not exist", re.IGNORECASE)

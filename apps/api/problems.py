@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import DatabaseError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from mirrorneuron.base.errors import MirrorNeuronError
 from mirrorneuron.base.logs import logger
 from mirrorneuron.base.safejson import storable
+from mirrorneuron.base.storage import storage_trouble
 
 log = logger(__name__)
 CONTENT_TYPE = "application/problem+json"
@@ -165,6 +167,12 @@ def register(api: NinjaAPI) -> None:
         return problem(
             400, "bad_request", "The request cannot be read.", next="Check its encoding and parts."
         )
+
+    @api.exception_handler(OperationalError)
+    @api.exception_handler(InternalError)
+    def unusable(request: HttpRequest, error: DatabaseError) -> HttpResponse:
+        log.error("api.database", method=request.method, path=request.path, exc_info=error)
+        return from_error(storage_trouble(str(error)))
 
     @api.exception_handler(Exception)
     def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:

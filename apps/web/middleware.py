@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from django.db import InternalError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -15,6 +16,10 @@ from django.utils import timezone
 from apps.web.views.doors import error_page
 from apps.workspaces import access, selectors
 from mirrorneuron.base.errors import MirrorNeuronError, NotFound
+from mirrorneuron.base.logs import logger
+from mirrorneuron.base.storage import storage_trouble
+
+log = logger(__name__)
 
 POLICY = "; ".join(
     (
@@ -87,8 +92,15 @@ class CurrentWorkspace:
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if isinstance(error, MirrorNeuronError) and not request.path.startswith("/api/"):
-            return error_page(request, error)
+        if request.path.startswith("/api/"):
+            return None
+        if isinstance(error, OperationalError | InternalError):
+            log.error("page.database", method=request.method, path=request.path, exc_info=error)
+            error = storage_trouble(str(error))
+        if isinstance(error, MirrorNeuronError):
+            response = error_page(request, error)
+            response.headers["MN-Problem"] = error.code
+            return response
         return None
 
 

@@ -118,6 +118,8 @@ class CanvasPage:
         self.page, self.view, self.mode = page, view, mode
         self.sent: list[dict[str, Any]] = []
         self.offline = False
+        self.trouble: dict[str, Any] | None = None
+        """What the server answers with 503 instead of storing."""
         self.refuse: dict[str, Any] | None = None
         page.route("**/*", self._answer)
 
@@ -179,6 +181,9 @@ class CanvasPage:
             route.abort()
             return
         if what == "ops":
+            if self.trouble is not None:
+                route.fulfill(status=503, json=self.trouble)
+                return
             batch = json.loads(route.request.post_data or "{}")
             self.sent.append({**batch, "if_match": route.request.headers.get("if-match")})
             if self.refuse is not None:

@@ -35,7 +35,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
     page = context.new_page()
     watched = Watched(page)
     yield page
-    watched.assert_quiet("ERR_FAILED", "status of 409")
+    watched.assert_quiet("ERR_FAILED", "status of 409", "status of 503")
     page.close()
 
 
@@ -225,6 +225,22 @@ def test_changes_made_offline_are_kept_over_a_reload_and_sent_once(canvas: Canva
     expect(canvas.step("closed")).to_have_count(0)
     assert "closed" not in canvas.view["nodes"]
     assert len({o["op_id"] for o in canvas.operations()}) == len(canvas.operations()) == 1
+
+
+def test_what_a_full_disk_cannot_store_is_said_kept_and_sent_when_it_can(canvas: CanvasPage) -> None:
+    enter(canvas)
+    words = "The server's disk is full, so nothing can be stored."
+    canvas.trouble = {"code": "storage_full", "detail": words}
+    canvas.page.keyboard.press("End")
+    canvas.page.keyboard.press("Delete")
+    expect(canvas.page.get_by_test_id("graph-toast")).to_contain_text(words)
+    expect(canvas.page.get_by_test_id("graph-toast")).to_contain_text("kept on this page")
+    expect(canvas.graph).to_have_attribute("data-idle", "false")
+    expect(canvas.step("closed")).to_have_count(0)
+    assert canvas.sent == []
+    canvas.trouble = None
+    expect(canvas.graph).to_have_attribute("data-idle", "true")
+    assert [o["kind"] for o in canvas.operations()] == ["remove_node"]
 
 
 def test_what_others_changed_is_taken_and_the_refusal_said(canvas: CanvasPage) -> None:

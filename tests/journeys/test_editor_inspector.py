@@ -38,7 +38,7 @@ def page(installed: str, watched: Watched) -> Iterator[Page]:
     watched.page.set_default_timeout(PATIENCE)
     watched.page.set_viewport_size({"width": 1440, "height": 900})
     yield watched.page
-    watched.assert_quiet()
+    watched.assert_quiet("status of 503", "Status Error Code 503")
 
 
 def select(page: Page, node: str) -> Locator:
@@ -135,6 +135,18 @@ def test_what_somebody_else_typed_is_asked_about_and_not_lost(page: Page) -> Non
     expect(conflict).to_have_count(0)
     saved(page)
     assert node_of(page, "draft")["notes"] == "Mine"
+
+
+def test_what_the_server_cannot_store_is_said_and_sent_again(page: Page) -> None:
+    form = select(page, "draft")
+    form.get_by_test_id("advanced").locator("summary").first.click()
+    full = {"status": 503, "headers": {"MN-Problem": "storage_full"}, "body": ""}
+    page.route("**/edit/field**", lambda route: route.fulfill(**full))  # type: ignore[arg-type]
+    form.get_by_label("Notes").fill("Kept")
+    expect(page.get_by_test_id("draft-status")).to_contain_text("the server's disk is full; kept here")
+    page.unroute("**/edit/field**")
+    saved(page)
+    assert node_of(page, "draft")["notes"] == "Kept"
 
 
 def test_a_field_nobody_is_typing_in_follows_the_others(page: Page) -> None:

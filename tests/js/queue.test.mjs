@@ -93,4 +93,10 @@ test("the header says where the changes are", () => {
   queue.next();
   queue.failed(0);
   assert.equal(statusWords(queue), "Offline, 1 change kept");
+  queue.next();
+  queue.failed(0, "The disk is full.");
+  assert.equal(statusWords(queue), "Not saved. The disk is full. 1 change kept here, tried again");
+  queue.next();
+  queue.done();
+  assert.equal(statusWords(queue), "Saved");
 });

@@ -1,7 +1,13 @@
 // The draft's addresses (docs/reference/api.md). Says what came of a request; decides nothing.
 
 /** The server could not be reached or could not answer now: trying again may help. */
-export class Unreachable extends Error {}
+export class Unreachable extends Error {
+  /** reason: why, in words, when the server is there and says it; else "". */
+  constructor(message, reason = "") {
+    super(message);
+    this.reason = reason;
+  }
+}
 
 /** The server said no, with its reason in words. */
 export class Refused extends Error {
@@ -16,6 +22,7 @@ export class Refused extends Error {
 /** Review comments that wait, as the page brings them. */
 export const pageComments = () => JSON.parse(document.getElementById("review-comments")?.textContent ?? "{}");
 
+const STORAGE = new Set(["storage_full", "read_only", "database"]);
 const LATER = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export function makeApi({ name, isPrivate = false }) {
@@ -40,7 +47,10 @@ export function makeApi({ name, isPrivate = false }) {
     } catch (error) {
       throw new Unreachable(String(error));
     }
-    if (LATER.has(answer.status)) throw new Unreachable(`The server answered ${answer.status}.`);
+    if (LATER.has(answer.status)) {
+      const { code, detail } = await answer.json().catch(() => ({}));
+      throw new Unreachable(`The server answered ${answer.status}.`, STORAGE.has(code) ? detail : "");
+    }
     const data = await answer.json().catch(() => ({}));
     if (!answer.ok) throw new Refused(answer.status, data);
     return data;

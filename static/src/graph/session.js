@@ -58,7 +58,9 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
       if (error instanceof Refused) await refused(error);
       else {
         if (!(error instanceof Unreachable)) console.error(error);
-        timer = setTimeout(pump, queue.failed(Math.random()));
+        const isNews = error.reason && error.reason !== queue.reason();
+        timer = setTimeout(pump, queue.failed(Math.random(), error.reason));
+        if (isNews) say(`${error.reason} Your change is kept on this page and sent again until it is stored.`, { isProblem: true });
         return;
       }
     } finally {
@@ -131,7 +133,7 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
         await take(answer.patch, answer.version);
         return answer;
       } catch (error) {
-        say(error instanceof Unreachable ? "The server cannot be reached just now. Nothing is lost." : error.message, { isProblem: true });
+        say(error instanceof Unreachable ? error.reason || "The server cannot be reached just now. Nothing is lost." : error.message, { isProblem: true });
         return null;
       } finally {
         busy -= 1;

@@ -1,5 +1,7 @@
 // The form of what is selected. It follows the selection, waits for fields that are still being saved before it
 // goes away, and takes over what others change without touching the field somebody is typing in.
+import { notStored } from "./storage_words.js";
+
 const PATIENCE = 2500;
 const COALESCE = 150;
 const AT_WORK = "form[data-dirty], form[data-flying]";
@@ -126,6 +128,7 @@ function reopen(root, ids) {
 // What every form of the editor needs, on the graph and on the tabs alike.
 export function fieldForms(root) {
   let folds = [];
+  const waiting = new WeakMap();
   root.addEventListener("input", (event) => {
     const form = event.target.closest("form.field");
     if (!form) return;
@@ -149,7 +152,10 @@ export function fieldForms(root) {
     else delete form.dataset.flying;
     if (!event.detail.successful) {
       form.dataset.dirty = "yes";
-      say(event.detail.xhr?.status ? "failed" : "offline");
+      const reason = notStored(event.detail.xhr?.getResponseHeader("MN-Problem"));
+      if (reason) say("failed", reason);
+      else say(event.detail.xhr?.status ? "failed" : "offline");
+      if (reason || !event.detail.xhr?.status) later(form);
     } else if (!root.querySelector("form.field[data-dirty], form.field[data-flying]")) say("saved");
     form.dispatchEvent(new CustomEvent("mn:settled", { bubbles: true }));
   });
@@ -164,6 +170,11 @@ export function fieldForms(root) {
     const button = event.target.closest("[data-conflict]");
     if (button) settle(button);
   });
+  // What the server could not store is sent again until it can.
+  function later(form) {
+    clearTimeout(waiting.get(form));
+    waiting.set(form, setTimeout(() => form.isConnected && form.dataset.dirty && window.htmx.trigger(form, "change"), AGAIN_MS));
+  }
   // What could not be sent is sent when there is a network again.
   window.addEventListener("online", () => {
     for (const form of root.querySelectorAll("form.field[data-dirty]")) window.htmx.trigger(form, "change");
@@ -212,6 +223,7 @@ export function flush(root) {
   });
 }
 
+const AGAIN_MS = 3000;
 const WORDS = { saving: "saving…", saved: "saved", offline: "offline, kept here", failed: "not saved" };
 
 export function say(state, words = WORDS[state]) {

@@ -11,6 +11,7 @@ import { EditorState, Transaction } from "@codemirror/state";
 import { tags } from "@lezer/highlight";
 import { EditorView, basicSetup } from "codemirror";
 import { openSocket } from "../graph/socket.js";
+import { notStored } from "../js/storage_words.js";
 import { Sync, replacement } from "./sync.js";
 
 const IDLE_MS = 600;
@@ -151,17 +152,20 @@ class Yaml extends HTMLElement {
     const text = this.text;
     this.isSending = true;
     let said;
+    let reason = "";
     try {
       const answer = await fetch(this.dataset.source, {
         method: "POST",
         headers: { Accept: "application/json", "X-CSRFToken": document.querySelector("meta[name=csrf-token]")?.content ?? "", "Content-Type": "application/x-www-form-urlencoded" },
         body: new URLSearchParams({ text, old_hash: this.hash }),
       });
+      reason = notStored(answer.headers.get("MN-Problem"));
       if (!answer.ok) throw new Error(String(answer.status));
       said = await answer.json();
     } catch {
       this.keep();
-      this.mark("offline");
+      if (reason) this.mark("failed", reason);
+      else this.mark("offline");
       this.later(AGAIN_MS);
       return;
     } finally {

@@ -37,10 +37,11 @@ export function makeQueue({ kept = [], keep = () => {}, newId }) {
     },
 
     /** The server could not be reached, or could not answer: the same batch again, with the same ids. Says in how
-     * many milliseconds; jitter is a draw from [0, 1). */
-    failed(jitter) {
+     * many milliseconds; jitter is a draw from [0, 1), reason why in words, if the server said so. */
+    failed(jitter, reason = "") {
       const first = batches[0];
       if (!first) return 0;
+      first.reason = reason;
       first.sent = false;
       first.tries += 1;
       return Math.min(500 * 2 ** (first.tries - 1), 15000) * (0.5 + jitter / 2);
@@ -61,6 +62,8 @@ export function makeQueue({ kept = [], keep = () => {}, newId }) {
     /** Everything not yet known to be done, in order. */
     pending: () => batches.flatMap((batch) => batch.ops),
     isEmpty: () => batches.length === 0,
+    /** Why the first batch is still here, in the server's words; "" when it has said nothing. */
+    reason: () => batches[0]?.reason ?? "",
     /** Whether the server has not answered for a while. */
     isOffline: () => (batches[0]?.tries ?? 0) > 0,
     count: () => batches.reduce((sum, batch) => sum + batch.ops.length, 0),
@@ -72,6 +75,7 @@ const isMove = (ops) => ops.length === 1 && ops[0].kind === "move_nodes";
 /** The header's word for where the changes are. */
 export function statusWords(queue, { version } = {}) {
   const count = queue.count();
+  if (queue.reason()) return `Not saved. ${queue.reason()} ${count} ${count === 1 ? "change" : "changes"} kept here, tried again`;
   if (queue.isOffline()) return `Offline, ${count} ${count === 1 ? "change" : "changes"} kept`;
   if (count) return "Saving…";
   return version === undefined ? "Saved" : `Draft ${version} · saved`;
