@@ -353,7 +353,7 @@ SCHEMAS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     schema=st.dictionaries(
         st.sampled_from(["summary", "kind", "amount", "on_date", "points", "x"]), SCHEMAS, min_size=1
@@ -372,7 +372,7 @@ def test_what_is_filled_always_fits_or_says_what_is_missing(
         assert check_schema(filled.value, whole).passed, filled
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=300), min_size=1, max_size=4))
 def test_every_quoted_passage_is_a_slice_of_its_document(given_texts: list[str]) -> None:
     results = [("s", [{"name": f"d{i}", "text": t} for i, t in enumerate(given_texts)])]
@@ -381,7 +381,7 @@ def test_every_quoted_passage_is_a_slice_of_its_document(given_texts: list[str])
         assert item["quote"] in given_texts[int(item["document"][1:])]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.lists(

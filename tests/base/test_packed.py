@@ -39,7 +39,7 @@ def unpacked(found: packed.Packed) -> object:
     return fill(found.value, texts_for(found.value, lambda hashes: {h: texts[h] for h in hashes}))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(VALUES)
 def test_what_is_packed_comes_back_equal_and_its_text_is_short(value: object) -> None:
     CACHE.clear()
@@ -55,7 +55,7 @@ def test_what_is_packed_comes_back_equal_and_its_text_is_short(value: object) ->
     assert {leaf.ref.hash for leaf in found.leaves} == set(texts)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(VALUES)
 def test_the_same_value_gives_the_same_references(value: object) -> None:
     CACHE.clear()

@@ -101,19 +101,19 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(VALUES)
 def test_storable_is_what_its_rules_say(value: Any) -> None:
     assert same(storable(value), plainly(value))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(VALUES)
 def test_canonical_is_what_its_rules_say(value: Any) -> None:
     assert canonical(value) == plainly_canonical(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(VALUES)
 def test_what_was_stored_has_the_fingerprint_of_what_was_given(value: Any) -> None:
     assert fingerprint(json.loads(json.dumps(storable(value)))) == fingerprint(value)

@@ -30,7 +30,7 @@ def _shuffled(value: Any, chance: random.Random) -> Any:
     return [_shuffled(item, chance) for item in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
 def test_key_order_layout_and_text_do_not_change_the_hash(chance: random.Random, x: float, y: float) -> None:
     data = _shuffled(copy.deepcopy(BLUEPRINT), chance)

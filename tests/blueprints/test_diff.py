@@ -16,7 +16,7 @@ from apps.blueprints.core.layout import layout
 from tests.blueprints.graphs import document, edge, graphs, node
 from tests.blueprints.samples import BLUEPRINT, TOOLS
 
-ANY = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+ANY = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 """The first example pays for what is loaded once."""
 OPPOSITE = {"added": "removed", "removed": "added", "changed": "changed"}
 

@@ -16,9 +16,7 @@ from apps.blueprints.core.layout import layout
 from apps.blueprints.core.problems import Problem
 from apps.blueprints.core.validate import validate
 
-PATIENT = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+PATIENT = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 """For drafts of any shape, which take a while to think up on a busy machine."""
 WORDS = st.sampled_from(["", "a", "b", "c", "a.done", "b.nowhere", "x/y", "#0", "map", "tool", "agent"])
 VALUES: Any = st.recursive(

@@ -164,7 +164,7 @@ def the_same(one: Source, other: Source) -> None:
 
 
 @given(documents(), st.lists(changes(), min_size=1, max_size=6))
-@settings(max_examples=40 * SCALE, deadline=None)
+@settings(max_examples=40 * SCALE)
 def test_applied_and_taken_back_is_the_same_text_to_the_byte(text: str, wanted: list[dict[str, Any]]) -> None:
     source = read(text)
     assert source.readable
@@ -180,7 +180,7 @@ def test_applied_and_taken_back_is_the_same_text_to_the_byte(text: str, wanted: 
 
 
 @given(documents(), changes(), st.data())
-@settings(max_examples=20 * SCALE, deadline=None)
+@settings(max_examples=20 * SCALE)
 def test_what_is_logged_does_the_same_again(text: str, values: dict[str, Any], data: st.DataObject) -> None:
     source = read(text)
     done = apply(source, fitting(source, values))
@@ -195,7 +195,7 @@ def test_what_is_logged_does_the_same_again(text: str, values: dict[str, Any], d
     documents(),
     st.lists(st.tuples(st.sampled_from("ab"), changes(), st.integers(0, 4)), min_size=2, max_size=12),
 )
-@settings(max_examples=20 * SCALE, deadline=None)
+@settings(max_examples=20 * SCALE)
 def test_any_interleaving_of_two_editors_is_one_log(
     text: str, story: list[tuple[str, dict[str, Any], int]]
 ) -> None:
@@ -229,7 +229,7 @@ def test_any_interleaving_of_two_editors_is_one_log(
 
 
 @given(documents(), st.lists(changes(), min_size=1, max_size=8))
-@settings(max_examples=20 * SCALE, deadline=None)
+@settings(max_examples=20 * SCALE)
 def test_one_editor_who_undoes_everything_is_back_at_the_first_byte(
     text: str, wanted: list[dict[str, Any]]
 ) -> None:
@@ -254,7 +254,7 @@ def test_one_editor_who_undoes_everything_is_back_at_the_first_byte(
         changes().filter(lambda c: c["kind"] in ("move_nodes", "set_layout", "group", "ungroup")), max_size=6
     ),
 )
-@settings(max_examples=20 * SCALE, deadline=None)
+@settings(max_examples=20 * SCALE)
 def test_layout_and_canvas_never_change_what_a_blueprint_means(
     text: str, wanted: list[dict[str, Any]]
 ) -> None:
@@ -269,7 +269,6 @@ def test_layout_and_canvas_never_change_what_a_blueprint_means(
 
 
 @given(st.text("ab\n", max_size=12), st.text("ab\n", max_size=12))
-@settings(deadline=None)
 def test_a_difference_turns_one_text_into_the_other(before: str, after: str) -> None:
     assert apply_splices(before, difference(before, after)) == after
 
@@ -282,7 +281,7 @@ def splices_of(draw: st.DrawFn, length: int) -> list[Splice]:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_net_change_of_many_changes_turns_the_first_text_into_the_last(data: st.DataObject) -> None:
     text = start = data.draw(st.text("abc", max_size=15))
     changed = []
@@ -297,7 +296,7 @@ def test_the_net_change_of_many_changes_turns_the_first_text_into_the_last(data:
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_carried_leaves_the_changes_of_others_alone(data: st.DataObject) -> None:
     """Mine first and then theirs carried, or theirs and then mine carried: the same text."""
     text = data.draw(st.text("abc", min_size=3, max_size=15))

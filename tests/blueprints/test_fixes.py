@@ -254,7 +254,7 @@ def test_a_fix_inside_a_body_names_the_node_by_its_path() -> None:
     )
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.lists(st.sampled_from([change for _, change in MISTAKES]), min_size=2, max_size=4))
 def test_among_several_mistakes_each_fix_still_mends_its_own(changes: list[Change]) -> None:
     try:

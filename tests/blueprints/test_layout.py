@@ -33,7 +33,7 @@ def inside(inner: Box, outer: Box) -> bool:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(graphs())
 def test_no_two_boxes_overlap_and_content_stays_inside_its_container(graph: Graph) -> None:
     for density in ("full", "thumbnail"):
@@ -46,7 +46,7 @@ def test_no_two_boxes_overlap_and_content_stays_inside_its_container(graph: Grap
                     assert not overlap(one, other)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(graphs())
 def test_every_line_ends_at_its_boxes_and_stays_in_the_picture(graph: Graph) -> None:
     result = layout(graph)
@@ -65,13 +65,13 @@ def test_every_line_ends_at_its_boxes_and_stays_in_the_picture(graph: Graph) -> 
             assert result.y - 0.01 <= y <= result.y + result.height + 0.01
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(graphs())
 def test_the_same_graph_gives_the_same_layout(graph: Graph) -> None:
     assert layout(graph) == layout(Graph.model_validate(graph.model_dump(by_alias=True)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(graphs(depth=0))
 def test_forward_lines_go_right_and_pass_no_box(graph: Graph) -> None:
     result = layout(graph)
@@ -87,7 +87,7 @@ def test_forward_lines_go_right_and_pass_no_box(graph: Graph) -> None:
                 assert not (is_level and box.y < y0 < box.bottom and x0 < box.right and box.x < x1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(graphs(depth=0))
 def test_back_edges_run_below_every_box_they_span(graph: Graph) -> None:
     result = layout(graph)

@@ -146,7 +146,7 @@ def test_tools_of_agents_limits_models_people_and_connections_are_told() -> None
     assert [needed.name for needed in told.connections] == ["shop"]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(graphs())
 def test_every_write_is_either_gated_or_named(graph: Graph) -> None:
     whole = document(graph)

@@ -138,7 +138,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(TEXT, VALUES, min_size=1, max_size=4))
 def test_what_is_written_is_read_again(value: dict[str, Any]) -> None:
     text = plain_dump(value)
@@ -148,7 +148,7 @@ def test_what_is_written_is_read_again(value: dict[str, Any]) -> None:
     assert parse(parsed.dump()).data == value
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(TEXT, VALUES, max_size=4), st.integers(0, 3))
 def test_json_in_any_layout_reads_as_json_does(value: dict[str, Any], indent: int) -> None:
     parsed = parse(json.dumps(value, indent=indent or None))
@@ -156,7 +156,7 @@ def test_json_in_any_layout_reads_as_json_does(value: dict[str, Any], indent: in
     assert parsed.data == value
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(st.sampled_from("ab:-[]{}&*!|>'\"#%@,? \n\t<\x00é"), max_size=40) | st.text(max_size=40))
 def test_no_text_makes_the_parser_raise(text: str) -> None:
     parsed = parse(text)

@@ -24,7 +24,7 @@ SCHEMAS = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SCHEMAS)
 def test_what_passes_passes_the_meta_schema(schema: dict[str, Any]) -> None:
     if any(flaw.is_error for flaw in check(schema)):

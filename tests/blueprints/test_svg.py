@@ -29,7 +29,7 @@ def groups(svg: str) -> dict[str, ElementTree.Element]:
     return {g.attrib["data-node-id"]: g for g in parse(svg).iter(f"{SVG}g") if "data-node-id" in g.attrib}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(graphs())
 def test_any_graph_gives_well_formed_xml_without_styles_or_scripts(graph: Graph) -> None:
     for density in ("full", "thumbnail"):

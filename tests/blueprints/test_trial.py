@@ -18,7 +18,7 @@ from tests.blueprints.graphs import document, edge, graphs, node
 from tests.blueprints.samples import BLUEPRINT, TOOLS, changed
 
 SAMPLE = Document.model_validate(BLUEPRINT)
-ANY = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+ANY = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 BODY = {"body": "Hello", "summary": "Hi", "size": 5}
 
 

@@ -360,13 +360,13 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(JSON)
 def test_any_json_is_answered_with_problems_and_never_raises(data: Any) -> None:
     assert validate(data, TOOLS).problems
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.lists(st.integers(0, 8), min_size=1, max_size=5), KEYS, JSON | WORDS), max_size=5)
 )

@@ -223,7 +223,7 @@ def graphs(draw):
     return document(graph, [{"from": "each", "to": "again"}, {"from": "again", "to": "last"}])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(graphs(), st.integers(0, 2**32))
 def test_whatever_happens_a_run_with_bodies_ends_and_its_counts_are_right(doc, seed):
     rng = random.Random(seed)

@@ -46,7 +46,7 @@ ENDINGS = ["done", "done", "done", "fail", "refuse", "wait", "hand back"]
 
 
 @settings(
-    max_examples=25, deadline=None,
+    max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(seed=st.integers(0, 2**32))

@@ -273,7 +273,7 @@ def depends(plan, scope, start):
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(test_bodies.graphs(), test_transition.graphs()), st.integers(0, 2**32))
 def test_any_run_can_be_forked_at_any_time_and_the_fork_ends(doc, seed):
     rng = random.Random(seed)

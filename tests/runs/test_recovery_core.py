@@ -345,7 +345,7 @@ def _evaluate_of(e):
     return getattr(e, "evaluate", test_transition._evaluate)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(test_bodies.graphs(), test_transition.graphs()), st.integers(0, 2**32))
 def test_any_order_of_failures_retries_and_skips_keeps_every_state_legal(doc, seed):
     rng = random.Random(seed)
@@ -408,7 +408,7 @@ class TakingBack(Bodied):
         return [s.path for s in reversed(done) if not s.is_pass and not s.is_undo][:3]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.one_of(test_bodies.graphs(), test_transition.graphs()), st.integers(0, 2**32))
 def test_a_stopped_run_ends_only_after_all_it_can_take_back_is_taken_back(doc, seed):
     rng = random.Random(seed)

@@ -154,7 +154,7 @@ def test_it_comes_back_too_when_its_effects_and_payloads_are_gone(full, workspac
     assert after == json.loads(before)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), VALUES, max_size=3))
 def test_whatever_a_run_carries_comes_back_equal(start, workspace, inputs):
     run = start(

@@ -70,7 +70,7 @@ def test_it_does_not_matter_when_somebody_looks(t: Times, moment: datetime, whic
 
 @pytest.mark.parametrize("catch_up", list(CatchUp))
 @given(t=kinds, start=moments, looks=st.lists(st.integers(1, 400_000), min_size=1, max_size=5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_looking_often_or_seldom_neither_repeats_nor_loses(
     catch_up, t: Times, start: datetime, looks: list[int]
 ):

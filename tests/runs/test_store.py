@@ -190,7 +190,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("n", [1, 5], ids=["singly", "as records"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=JSON, number=st.integers(-(2**31), 2**31 - 1), text=st.sampled_from(["", "x", "'; --", "$1 %s {}"])
 )

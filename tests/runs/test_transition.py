@@ -445,7 +445,7 @@ def graphs(draw):
     return document(nodes, edges)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(graphs(), st.data())
 def test_any_run_ends_and_every_move_is_legal(doc, data):
     e = Engine(doc)

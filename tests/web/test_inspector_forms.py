@@ -28,7 +28,7 @@ from tests.blueprints.samples import TOOLS
 
 GALLERY = Path(__file__).parents[2] / "blueprints"
 TEXTS = {p.parent.name: p.read_text(encoding="utf-8") for p in sorted(GALLERY.glob("*/blueprint.yaml"))}
-LIGHT = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LIGHT = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
 scalars = (
     st.none()
@@ -184,7 +184,7 @@ TYPED = [
 
 
 @pytest.mark.parametrize("name", TEXTS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(choice=st.integers(0, 10**6), typed=st.sampled_from(TYPED) | texts)
 def test_one_operation_makes_exactly_the_change_that_was_typed(name: str, choice: int, typed: str) -> None:
     source = TEXTS[name]

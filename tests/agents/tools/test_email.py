@@ -131,7 +131,7 @@ class TestAddressesAndHeaders:
         body=st.text(min_size=1, max_size=500),
         name=st.text(max_size=30),
     )
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
     def test_a_message_has_exactly_its_own_headers(
         self, data_folder: Path, subject: str, body: str, name: str
     ) -> None:
