@@ -21,13 +21,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
-from apps.blueprints.models import Version
+from apps.blueprints.models import Blueprint, Version
 from apps.ledger import payloads
 from apps.ledger.models import Effect, PayloadUse
 from apps.runs.core.states import RUN_ENDED
@@ -110,6 +111,7 @@ def _lines(run: Run) -> Iterator[dict[str, Any]]:
         "seq": run.seq,
         "ended_at": run.ended_at.isoformat() if run.ended_at else None,
         "rows": {table.name: table.rows(run.id).count() for table in tables},
+        **_trial(run),
     }
     for table in tables:
         for row in read(table, run.id):
@@ -118,6 +120,16 @@ def _lines(run: Run) -> Iterator[dict[str, Any]]:
     for hash_ in hashes:
         found = payloads.stored(hash_)
         yield {"payload": hash_, "type": found.ref.type, "begins": found.ref.begins, "text": found.text}
+
+
+def _trial(run: Run) -> dict[str, Any]:
+    """The version of a test goes with its last run, so the file has it too."""
+    version = run.version
+    if not version.is_trial:
+        return {}
+    fields = ("content_hash", "document", "source", "notes")
+    kept = {name: getattr(version, name) for name in fields}
+    return {"trial": kept | {"created_at": version.created_at.isoformat()}}
 
 
 def _write(file: Any, lines: Iterable[dict[str, Any]]) -> None:
@@ -229,7 +241,7 @@ def _restore(path: Path, archive: Archive, workspace: Workspace) -> None:
     for line in _checked(path):
         if line.get("table") == "runs.run":
             with transaction.atomic():
-                _run_row(table_called("runs.run"), line["row"], workspace).save(force_insert=True)
+                _run_row(archive, line["row"], workspace).save(force_insert=True)
             break
     for line in _checked(path):
         if "payload" in line:
@@ -250,10 +262,12 @@ def _restore(path: Path, archive: Archive, workspace: Workspace) -> None:
         RemovedRun.objects.filter(id=run_id).delete()
 
 
-def _run_row(table: Table, values: dict[str, Any], workspace: Workspace) -> Run:
-    run = made(table, values)
+def _run_row(archive: Archive, values: dict[str, Any], workspace: Workspace) -> Run:
+    run = made(table_called("runs.run"), values)
     assert isinstance(run, Run)
     version = Version.objects.filter(id=run.version_id, blueprint__workspace=workspace).first()
+    if version is None and "trial" in archive.head:
+        version = _trial_again(archive.head["trial"], run, workspace)
     if version is None:
         raise RunConflict(
             f'Run {run.id} needs a version of blueprint "{run.blueprint_name}" that is not here '
@@ -263,6 +277,26 @@ def _run_row(table: Table, values: dict[str, Any], workspace: Workspace) -> Run:
     run.started_by_id = _known_user(run.started_by_id)
     run.removed_at = now()
     return run
+
+
+def _trial_again(kept: dict[str, Any], run: Run, workspace: Workspace) -> Version | None:
+    """The version of a test that was cleared away; the same part of one text is still one version."""
+    blueprint = Blueprint.objects.filter(workspace=workspace, name=run.blueprint_name).first()
+    if blueprint is None:
+        return None
+    defaults = {
+        "id": run.version_id,
+        "document": kept["document"],
+        "source": kept["source"],
+        "notes": kept["notes"],
+        "is_trial": True,
+        "created_at": datetime.fromisoformat(kept["created_at"]),
+    }
+    version, _ = Version.objects.get_or_create(
+        blueprint=blueprint, content_hash=kept["content_hash"], defaults=defaults
+    )
+    run.version = version
+    return version
 
 
 def _insert(

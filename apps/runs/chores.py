@@ -58,6 +58,7 @@ def chores() -> dict[str, Chore]:
     """All of them by name, runs first: what they leave is what the others find."""
     return {
         "runs": retention.prune,
+        "trials": retention.forget_trials,
         "effects": retention.forget_effects,
         "uses": retention.forget_orphans,
         "payloads": forget_unused,

@@ -27,6 +27,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from apps.blueprints.models import Version
 from apps.ledger import payloads
 from apps.ledger.core.states import EffectState
 from apps.ledger.errors import PayloadMissing
@@ -233,6 +234,30 @@ def forget_keys() -> int:
     before = now() - timedelta(days=config().keep_effects_days)
     found = RemovedRun.objects.filter(removed_at__lt=before).values_list("id", flat=True)[:ROWS_AT_ONCE]
     return RemovedRun.objects.filter(id__in=list(found)).delete()[0]
+
+
+def forget_trials() -> int:
+    """Delete versions that were made for tests and that no run uses any more; one bounded batch.
+
+    A run that was archived brings its own along (`apps.runs.archive`).
+    """
+    # A test that is being started has made its version but not yet its run.
+    old = Version.objects.filter(is_trial=True, created_at__lt=now() - RESUME_AFTER).order_by("id")
+    made = list(old.values_list("id", flat=True))
+    for start in range(0, len(made), ROWS_AT_ONCE):
+        unused = _without_runs(made[start : start + ROWS_AT_ONCE])
+        if unused:
+            with transaction.atomic():
+                held = Version.objects.select_for_update(of=("self",)).filter(id__in=unused).order_by("id")
+                gone = _without_runs([version.id for version in held])
+                Version.objects.filter(id__in=gone).delete()
+            return len(gone)
+    return 0
+
+
+def _without_runs(versions: list[UUID]) -> list[UUID]:
+    used = set(Run.objects.filter(version_id__in=versions).order_by().values_list("version_id", flat=True))
+    return [version for version in versions if version not in used]
 
 
 def forget_audit() -> int:

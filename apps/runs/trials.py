@@ -131,9 +131,9 @@ def start_trial(
     given = {key: value for key, value in inputs.items() if key != PINNED}
     if plan.trial.data:
         given[PINNED] = plan.trial.data
-    version = _stored(principal, blueprint_for(principal, name), plan)
     tester = replace(principal, permissions=principal.permissions | {Permission.OPERATE})
     with transaction.atomic():
+        version = _stored(principal, blueprint_for(principal, name), plan)
         run = services.start_run(
             tester,
             version,
@@ -163,24 +163,30 @@ def _document(source: str) -> Document:
 
 
 def _stored(principal: Principal, blueprint: Blueprint, plan: Plan) -> Version:
-    """The version a test runs: checked, kept once for the same text and the same part of it."""
+    """The version a test runs: checked, kept once for the same text and the same part of it.
+
+    Its row is held until the run is there, so that `retention.forget_trials` cannot clear it away in between.
+    """
     document = plan.trial.document
     checked = validate(canonical.stored(document), builtin_tools())
     if not checked.valid:
         raise BlueprintInvalid(checked.problems)
     name = fingerprint(["trial", canonical.content_hash(document), plan.source])
-    made, _ = Version.objects.get_or_create(
-        blueprint=blueprint,
-        content_hash=name,
-        defaults={
-            "document": canonical.stored(document),
-            "source": plan.source,
-            "notes": plan.label,
-            "is_trial": True,
-            "created_by": principal.user,
-        },
-    )
-    return made
+    while True:
+        made, _ = Version.objects.get_or_create(
+            blueprint=blueprint,
+            content_hash=name,
+            defaults={
+                "document": canonical.stored(document),
+                "source": plan.source,
+                "notes": plan.label,
+                "is_trial": True,
+                "created_by": principal.user,
+            },
+        )
+        held = Version.objects.select_for_update(of=("self",)).filter(pk=made.pk).first()
+        if held is not None:
+            return held
 
 
 # --- what came out ----------------------------------------------------------------------------------------
