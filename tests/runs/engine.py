@@ -72,9 +72,12 @@ def work_all(boot: UUID | None = None, limit: int = 500) -> int:
     """Work everything that is ready or due now; returns steps worked."""
     boot = boot or register_worker()
     worked = 0
+    upkeep(boot)
     for _ in range(limit):
-        upkeep(boot)
         claim = claim_next(boot, ("default",), alone=True)
+        if claim is None:
+            upkeep(boot)
+            claim = claim_next(boot, ("default",), alone=True)
         if claim is None:
             return worked
         worked += work_chain(claim, boot, ("default",), lambda: True)
