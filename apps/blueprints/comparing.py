@@ -130,7 +130,7 @@ def _with_names_of(before: Side, after: Side) -> tuple[Document, dict[str, str]]
 def side(principal: Principal, name: str, reference: str) -> Side:
     """One state by its reference. Raises as `compare` does."""
     if reference == DRAFT:
-        return _draft(principal, name)
+        return draft_side(principal, name)
     if reference == GALLERY:
         item = gallery_item(name)
         return Side(GALLERY, "The gallery's blueprint", document_of(item), item.source)
@@ -180,8 +180,9 @@ def of_text(
     )
 
 
-def _draft(principal: Principal, name: str) -> Side:
-    found = draft_for(principal, name)
+def draft_side(principal: Principal, name: str, *, private: bool = False) -> Side:
+    """The draft as it stands: the shared one, or this person's own."""
+    found = draft_for(principal, name, private=private)
     made = of_text(name, found.source, label="The draft", draft_version=found.version)
     return replace(made, renames=tuple(chained(renames_of(found))))
 

@@ -40,6 +40,8 @@ from mirrorneuron.base.safejson import fingerprint
 
 LABEL = "test"
 """Label of a run that tests a draft: "draft 7, up to review"."""
+OWN = "own_draft"
+"""Label of a run that tests somebody's private draft; whose it is, is who started it."""
 
 
 # --- starting ---------------------------------------------------------------------------------------------
@@ -72,14 +74,17 @@ class Plan:
         return bool(self.leaves_out and self.outside)
 
 
-def plan_trial(principal: Principal, name: str, aim: Aim, *, data_from: Any = None) -> Plan:
+def plan_trial(
+    principal: Principal, name: str, aim: Aim, *, data_from: Any = None, private: bool = False
+) -> Plan:
     """Work out a test of the draft as it is. Stores nothing.
 
+    private: of this person's own draft. Pins are those of the shared one.
     data_from: a run whose outputs stand in for steps that have no pin, where the test asks for data.
     Raises InvalidInput for what cannot be tested, in words; BlueprintInvalid for errors in the part to run.
     """
     principal.require(Permission.EDIT)
-    draft = draft_for(principal, name)
+    draft = draft_for(principal, name, private=private)
     document = _document(draft.source)
     given = _given(principal, name, aim, data_from)
     try:
@@ -96,7 +101,7 @@ def plan_trial(principal: Principal, name: str, aim: Aim, *, data_from: Any = No
         ) from refused
     outside = tuple(touches_outside(trial, builtin_tools()))
     leaves_out = bool(trial.data) or aim.kind in ("only", "item")
-    label = f"draft {draft.version}, {aim.words}"
+    label = f"{'own draft' if private else 'draft'} {draft.version}, {aim.words}"
     return Plan(trial, draft.source, draft.version, label, outside, leaves_out)
 
 
@@ -109,15 +114,17 @@ def start_trial(
     simulate: bool = True,
     data_from: Any = None,
     idempotency_key: str | None = None,
+    private: bool = False,
 ) -> Run:
     """Test the draft, or a part of it; the run is labelled as the test it is.
 
+    private: this person's own draft. The run can be seen by everybody who may see runs.
     simulate: nothing leaves the machine. For real a test needs the right to operate besides the right to
     edit, and a step acts outside only if all that leads to it really happened in the same run: nobody who
     decides before it can be left out, and data has lost the mark of where it came from.
     Raises as `plan_trial` and `start_run` do, and Forbidden.
     """
-    plan = plan_trial(principal, name, aim, data_from=data_from)
+    plan = plan_trial(principal, name, aim, data_from=data_from, private=private)
     if not simulate:
         principal.require(Permission.OPERATE)
         if plan.only_simulated:
@@ -139,7 +146,7 @@ def start_trial(
             version,
             given,
             idempotency_key=idempotency_key,
-            labels={LABEL: plan.label},
+            labels={LABEL: plan.label, **({OWN: "yes"} if private else {})},
             simulate=simulate,
         )
         audit(principal, "draft.tested", name, {"run": str(run.id), "what": plan.label, "simulate": simulate})
@@ -192,11 +199,13 @@ def _stored(principal: Principal, blueprint: Blueprint, plan: Plan) -> Version:
 # --- what came out ----------------------------------------------------------------------------------------
 
 
-def trials_of(principal: Principal, name: str) -> QuerySet[Run]:
-    """Tests of a blueprint's draft, the newest first."""
-    return selectors.runs_for(principal, blueprint=blueprint_for(principal, name).name).filter(
-        version__is_trial=True
-    )
+def trials_of(principal: Principal, name: str, *, private: bool = False) -> QuerySet[Run]:
+    """Tests of a blueprint's draft, or of this person's own, the newest first."""
+    found = selectors.runs_for(principal, blueprint=blueprint_for(principal, name).name)
+    found = found.filter(version__is_trial=True)
+    if private:
+        return found.filter(labels__has_key=OWN, started_by=principal.user)
+    return found.exclude(labels__has_key=OWN)
 
 
 def captured_of(principal: Principal, name: str, run_id: Any) -> dict[str, Given]:
@@ -222,14 +231,21 @@ def captured_of(principal: Principal, name: str, run_id: Any) -> dict[str, Given
 
 
 def pin_from_run(
-    principal: Principal, name: str, run_id: Any, nodes: Iterable[str] | None = None
+    principal: Principal,
+    name: str,
+    run_id: Any,
+    nodes: Iterable[str] | None = None,
+    *,
+    private: bool = False,
 ) -> list[str]:
     """Load a past run's data into the draft's pins: of these steps, or of all the draft still has.
+
+    private: the steps of this person's own draft; the pins are shared.
 
     Returns the paths that were pinned.
     """
     principal.require(Permission.EDIT)
-    document = _document(draft_for(principal, name).source)
+    document = _document(draft_for(principal, name, private=private).source)
     captured = captured_of(principal, name, run_id)
     there = {path: node for path, node in all_nodes(document.graph) if node.kind != "approval"}
     wanted = list(nodes) if nodes is not None else [path for path in captured if path in there]
@@ -243,14 +259,17 @@ def pin_from_run(
     return set_pins(principal, name, document, {p: captured[p] for p in wanted}, origin=str(run_id))
 
 
-def overlay(principal: Principal, name: str, run_id: Any = None) -> dict[str, Any]:
+def overlay(principal: Principal, name: str, run_id: Any = None, *, private: bool = False) -> dict[str, Any]:
     """The latest test, or the one named, as it is to be shown on the draft.
 
     {run, label, status, simulate, running, nodes: {path: {state, reason, seconds, cost_usd, stale, pinned}}};
     `run` is null when there is no test. A node that never ran has no state; a pinned one says so.
     """
-    draft = draft_for(principal, name)
-    run = selectors.run_for(principal, run_id) if run_id is not None else trials_of(principal, name).first()
+    draft = draft_for(principal, name, private=private)
+    if run_id is not None:
+        run: Run | None = selectors.run_for(principal, run_id)
+    else:
+        run = trials_of(principal, name, private=private).first()
     pins = pins_for(principal, name)
     nodes: dict[str, dict[str, Any]] = {path: {"pinned": True} for path in pins}
     if run is None or run.blueprint_name != name:

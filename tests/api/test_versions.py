@@ -106,6 +106,18 @@ def test_a_part_is_tested_and_shown(owner: Any, alice: User, caller: CallerOf) -
     assert client.call("DELETE", f"{AT}/draft/pins?node=hello").json() == {"items": []}
 
 
+def test_ones_own_draft_is_tested_apart_from_the_shared_one(
+    owner: Any, alice: User, charlie: User, caller: CallerOf
+) -> None:
+    client, own = caller(alice), f"{AT}/draft/test?private=true"
+    started = client.post(own, {"kind": "upto", "node": "hello", "inputs": {"name": "Ada"}})
+    assert started.status_code == 202 and started.json()["label"].startswith("own draft ")
+    work_all()
+    assert client.get(own).json()["run"] == started.json()["run"]
+    assert client.get(f"{AT}/draft/test").json()["run"] is None
+    assert caller(charlie).get(own).status_code == 404
+
+
 def test_a_fork_is_a_blueprint_of_its_own(owner: Any, alice: User, caller: CallerOf) -> None:
     made = caller(alice).post(f"{AT}/fork", {"to": "welcome"})
     assert made.status_code == 201 and made["Location"] == "/api/v1/blueprints/welcome"

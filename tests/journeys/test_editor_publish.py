@@ -188,3 +188,22 @@ def test_a_colleague_asks_for_changes_at_a_step_and_then_approves(
     erin.assert_quiet()
     watched.assert_quiet(r"409")
     context.close()
+
+
+def test_a_draft_of_ones_own_is_tested_and_watched_on_its_canvas(watched: Watched, shoot: Shoot) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1440, "height": 860})
+    page.goto(f"/blueprints/{NAME}/edit?private=1&node={STEP}")
+    page.get_by_test_id("test-step").locator("summary").click()
+    page.locator('[data-action="run-up-to-here"]').click()
+    expect(page.get_by_test_id("trial-label")).to_have_text(f"own draft 0, up to {STEP}")
+    shoot(page, "test-own")
+    assert_accessible(page, "test-own")
+    page.locator('[data-action="run-test-on-canvas"]').click()
+    page.wait_for_url(re.compile(r"/edit\?private=1&test="))
+    card = page.get_by_test_id(f"node-{STEP}")
+    expect(card).to_have_attribute("data-state", "succeeded", timeout=30_000)
+    expect(page.get_by_test_id("test-status")).to_contain_text("own draft 0")
+    page.goto(f"/blueprints/{NAME}/edit")
+    expect(page.get_by_test_id("test-status")).not_to_contain_text("own draft")
+    watched.assert_quiet()

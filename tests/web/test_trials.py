@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from apps.blueprints import services
-from apps.blueprints.drafts import draft_for
+from apps.blueprints.core.editing.operations import operation
+from apps.blueprints.drafts import apply_operations, draft_for
 from apps.blueprints.models import Pin, Version
 from apps.runs.models import Run
 from apps.workspaces.models import Membership, User, Workspace
+from mirrorneuron.base.ids import uuid7
 from tests.blueprints.drafting import write
 from tests.runs.engine import DIVIDE, work_all
 from tests.web.conftest import ClientOf
@@ -144,3 +146,43 @@ def test_an_editor_tests_simulated_only_and_a_stranger_not_at_all(
     assert stranger.get(AT).status_code == 404 and stranger.post(AT, form).status_code == 404
     assert stranger.post("/blueprints/divide/pins", {"node": "two", "output": "1"}).status_code == 404
     assert Run.objects.count() == 1
+
+
+def test_a_test_of_ones_own_draft_is_ones_own(divide: Any, browser: ClientOf, alice: User) -> None:
+    own = f"{AT}?private=1"
+    mine = draft_for(divide, "divide", private=True)
+    op = operation(
+        {"op_id": str(uuid7()), "kind": "set_config", "node": "two", "path": ["title"], "new": "Only mine"}
+    )
+    apply_operations(divide, "divide", [op], seen_version=mine.version, private=True)
+    client = browser(alice)
+    page = read(client, f"{own}&kind=whole")
+    assert "Test your own draft" in page and "own draft 1, all of it" in page and "Only mine" in page
+    assert "Only mine" not in read(client, AT)
+
+    answer: Any = client.post(own, {"kind": "whole", "in.by": "2", "key": "k"})
+    assert answer.headers["Location"] == f"{own}#result"
+    work_all()
+    run = Run.objects.get()
+    assert run.status == "succeeded" and run.labels["test"] == "own draft 1, all of it"
+    titles = {node["id"]: node.get("title") for node in run.version.document["graph"]["nodes"]}
+    assert titles["two"] == "Only mine"
+
+    # On that draft it is the latest test; on the shared one there is none.
+    assert client.get(f"{AT}/overlay?private=1").json()["nodes"]["two"]["state"] == "succeeded"
+    assert client.get(f"{AT}/overlay").json()["run"] is None
+    inspector = read(client, "/blueprints/divide/edit/inspector?node=two&private=1")
+    assert "/blueprints/divide/test?kind=upto&node=two&private=1" in inspector
+
+    # Pins are shared; those of a step that only the own draft has are taken there.
+    client.post("/blueprints/divide/pins?private=1", {"verb": "load", "run": str(run.id), "node": "two"})
+    assert Pin.objects.get().node == "two"
+
+
+def test_nobody_tests_the_own_draft_of_another(
+    divide: Any, browser: ClientOf, alice: User, viewer: User
+) -> None:
+    draft_for(divide, "divide", private=True)
+    browser(alice).post(f"{AT}?private=1", {"kind": "whole", "in.by": "2", "key": "k"})
+    assert browser(viewer).get(f"{AT}?private=1").status_code == 403
+    assert browser(viewer).get(f"{AT}/overlay?private=1").status_code == 403

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest
 from ninja import Query, Router
@@ -13,11 +13,14 @@ from apps.api import idempotency
 from apps.api.doors import principal, reads, writes
 from apps.api.shapes import Overlay, Pin, PinList, TrialStarted
 from apps.blueprints import pins
-from apps.blueprints.comparing import DRAFT, side
+from apps.blueprints.comparing import draft_side
 from apps.blueprints.core.trial import Aim, Given
 from apps.runs import trials
 
 router = Router(by_alias=True)
+
+
+Private = Annotated[bool, Query(description="Your own draft; pins are those of the shared one.")]
 
 
 class _In(BaseModel):
@@ -47,15 +50,17 @@ class LoadIn(_In):
 
 
 @router.get("/{name}/draft/test", response=reads(Overlay), summary="The latest test on the draft")
-def get_test(request: HttpRequest, name: str, run: str = Query("", max_length=40)) -> Any:
+def get_test(
+    request: HttpRequest, name: str, run: str = Query("", max_length=40), private: Private = False
+) -> Any:
     """State, time and cost by step; `stale`: changed since; `pinned`: does not run in tests."""
-    return trials.overlay(principal(request), name, run or None)
+    return trials.overlay(principal(request), name, run or None, private=private)
 
 
 @router.post(
     "/{name}/draft/test", response=writes(TrialStarted, 202), summary="Test the draft or a part of it"
 )
-def start_test(request: HttpRequest, name: str, payload: TrialIn) -> Any:
+def start_test(request: HttpRequest, name: str, payload: TrialIn, private: Private = False) -> Any:
     """The answer comes when the run is committed; read it like any other run."""
     run = trials.start_trial(
         principal(request),
@@ -65,6 +70,7 @@ def start_test(request: HttpRequest, name: str, payload: TrialIn) -> Any:
         simulate=payload.simulate,
         data_from=payload.data_from,
         idempotency_key=idempotency.key_of(request),
+        private=private,
     )
     return Status(
         202, {"run": str(run.id), "label": run.labels.get(trials.LABEL, ""), "simulate": run.simulate}
@@ -78,15 +84,15 @@ def list_pins(request: HttpRequest, name: str) -> Any:
 
 
 @router.post("/{name}/draft/pins", response=writes(Pin), summary="Pin the output of a step")
-def set_pin(request: HttpRequest, name: str, payload: PinIn) -> Any:
-    document = side(principal(request), name, DRAFT).document
+def set_pin(request: HttpRequest, name: str, payload: PinIn, private: Private = False) -> Any:
+    document = draft_side(principal(request), name, private=private).document
     pins.set_pins(principal(request), name, document, {payload.node: Given(payload.output, payload.port)})
     return pins.as_json(pins.pins_for(principal(request), name)[payload.node])
 
 
 @router.post("/{name}/draft/pins/load", response=writes(PinList), summary="Pin what a past run made")
-def load_pins(request: HttpRequest, name: str, payload: LoadIn) -> Any:
-    trials.pin_from_run(principal(request), name, payload.run, payload.nodes)
+def load_pins(request: HttpRequest, name: str, payload: LoadIn, private: Private = False) -> Any:
+    trials.pin_from_run(principal(request), name, payload.run, payload.nodes, private=private)
     return list_pins(request, name)
 
 

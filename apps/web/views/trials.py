@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -13,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.blueprints import selectors as blueprints
-from apps.blueprints.comparing import DRAFT, side
+from apps.blueprints.comparing import draft_side
 from apps.blueprints.core.boundaries import all_nodes
 from apps.blueprints.core.document import Document
 from apps.blueprints.core.svg import render_svg
@@ -47,8 +48,9 @@ def test(request: HttpRequest, name: str) -> HttpResponse:
     if request.method != "POST":
         return _page(request, name, request.GET)
     aim, data_from = _aim(request.POST), request.POST.get("data_from", "")
+    private = _is_private(request)
     try:
-        plan = trials.plan_trial(principal, name, aim, data_from=data_from or None)
+        plan = trials.plan_trial(principal, name, aim, data_from=data_from or None, private=private)
         given = read_inputs(request, principal, plan.inputs_schema)
         if given.errors:
             return _page(request, name, request.POST, given=given, status=422)
@@ -60,18 +62,20 @@ def test(request: HttpRequest, name: str) -> HttpResponse:
             simulate=request.POST.get("effects") != "real",
             data_from=data_from or None,
             idempotency_key=request.POST.get("key") or None,
+            private=private,
         )
     except (InvalidInput, BlueprintInvalid) as wrong:
         return _page(request, name, request.POST, problem=wrong, status=422)
     if request.POST.get("then") == "editor":
-        return redirect(reverse("web:blueprints-edit", args=[name]) + f"?test={run.id}")
-    return redirect(reverse("web:blueprints-test", args=[name]) + "#result")
+        return redirect(reverse("web:blueprints-edit", args=[name]) + _query(request, test=run.id))
+    return redirect(reverse("web:blueprints-test", args=[name]) + _query(request) + "#result")
 
 
 @require_safe
 def overlay(request: HttpRequest, name: str) -> HttpResponse:
     """The latest test as the canvas shows it."""
-    found = trials.overlay(principal_of(request), name, request.GET.get("run") or None)
+    wanted = request.GET.get("run") or None
+    found = trials.overlay(principal_of(request), name, wanted, private=_is_private(request))
     return JsonResponse(found, headers={"Cache-Control": "no-store"})
 
 
@@ -91,7 +95,11 @@ def pin(request: HttpRequest, name: str) -> HttpResponse:
             remove_pins(principal, name, [node] if node else None)
         elif verb == "load":
             loaded = trials.pin_from_run(
-                principal, name, request.POST.get("run", ""), [node] if node else None
+                principal,
+                name,
+                request.POST.get("run", ""),
+                [node] if node else None,
+                private=_is_private(request),
             )
             messages.success(request, f"Pinned: {', '.join(loaded)}." if loaded else "Nothing to pin.")
         else:
@@ -99,7 +107,18 @@ def pin(request: HttpRequest, name: str) -> HttpResponse:
             set_pins(principal, name, _draft(request, name), {node: Given(output)})
     except InvalidInput as wrong:
         return _page(request, name, request.GET, pin_problem=wrong, status=422)
-    return redirect(reverse("web:blueprints-test", args=[name]) + "#pins")
+    return redirect(reverse("web:blueprints-test", args=[name]) + _query(request) + "#pins")
+
+
+def _is_private(request: HttpRequest) -> bool:
+    """Whether this is about the person's own draft."""
+    return request.GET.get("private") == "1"
+
+
+def _query(request: HttpRequest, **more: Any) -> str:
+    """The query that stays with the same draft."""
+    given = {**({"private": "1"} if _is_private(request) else {}), **more}
+    return f"?{urlencode(given)}" if given else ""
 
 
 def _aim(given: Any) -> Aim:
@@ -139,7 +158,9 @@ def _page(
     aim, data_from = _aim(chosen), chosen.get("data_from", "")
     plan = None
     try:
-        plan = trials.plan_trial(principal, name, aim, data_from=data_from or None)
+        plan = trials.plan_trial(
+            principal, name, aim, data_from=data_from or None, private=_is_private(request)
+        )
     except (InvalidInput, BlueprintInvalid) as wrong:
         if "kind" in chosen:
             problem = problem or wrong
@@ -156,7 +177,7 @@ def _page(
         "fields": input_fields(plan.inputs_schema, given or _as_last_time(past, plan.inputs_schema))
         if plan
         else (),
-        "form_action": reverse("web:blueprints-test", args=[name]),
+        "form_action": reverse("web:blueprints-test", args=[name]) + _query(request),
         "may_operate": principal.may(Permission.OPERATE),
         "data_from": data_from,
         "past": past,
@@ -172,7 +193,7 @@ def _page(
 
 
 def _draft(request: HttpRequest, name: str) -> Document:
-    return side(principal_of(request), name, DRAFT).document
+    return draft_side(principal_of(request), name, private=_is_private(request)).document
 
 
 def _past(request: HttpRequest, name: str) -> list[Any]:
@@ -199,7 +220,7 @@ def _as_last_time(past: list[Any], schema: dict[str, Any]) -> Submission | None:
 
 def _result(request: HttpRequest, name: str, document: Document) -> dict[str, Any]:
     """The latest test on the draft: states in the picture, and a row for each step that ran."""
-    found = trials.overlay(principal_of(request), name)
+    found = trials.overlay(principal_of(request), name, private=_is_private(request))
     nodes = dict(all_nodes(document.graph))
     rows = [
         {
@@ -222,6 +243,8 @@ def _result(request: HttpRequest, name: str, document: Document) -> dict[str, An
         "stale_count": sum(row["stale"] for row in rows),
         "tested_picture": _picture(document, found) if document.graph.nodes else "",
         "name": name,
+        "private": _is_private(request),
+        "query": _query(request),
     }
 
 

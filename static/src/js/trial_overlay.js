@@ -16,7 +16,9 @@ export function trialOverlay(graph) {
 
   async function fetchNow() {
     if (document.hidden) return;
-    const answer = await fetch(wanted ? `${overlay}?run=${encodeURIComponent(wanted)}` : overlay, { headers: { Accept: "application/json" } }).catch(() => null);
+    const address = new URL(overlay, location);
+    if (wanted) address.searchParams.set("run", wanted);
+    const answer = await fetch(address, { headers: { Accept: "application/json" } }).catch(() => null);
     if (!answer?.ok) return;
     const found = await answer.json();
     show(found);
