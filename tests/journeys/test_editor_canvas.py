@@ -340,6 +340,21 @@ def test_a_marquee_selects_and_a_drag_of_the_paper_moves_the_picture(canvas: Can
     assert canvas.sent == []
 
 
+def test_a_step_focused_out_of_sight_is_shown_and_the_picture_stays_whole(canvas: CanvasPage) -> None:
+    page = canvas.page
+    box = canvas.step("read").bounding_box()
+    for _ in range(2):
+        drag(page, (box["x"] + 60, box["y"] + 420), (box["x"] + 60, box["y"] - 60))
+    assert canvas.step("read").bounding_box()["y"] < 0
+    # As the browser focuses what Tab leads to: it scrolls to it whatever holds the picture.
+    canvas.step("read").evaluate("step => step.focus()")
+    expect(canvas.step("read")).to_be_focused()
+    expect(canvas.step("read")).to_be_in_viewport()
+    moved = "one => one.scrollTop || one.scrollLeft"
+    scrolled = f"() => [...document.querySelectorAll('mn-graph, mn-graph *')].some({moved})"
+    assert not page.evaluate(scrolled)
+
+
 # --- many steps -------------------------------------------------------------------------------------------
 
 

@@ -270,12 +270,13 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
   }, []);
 
   const canvas = useMemo(() => {
-    const reveal = (path) => {
+    const reveal = (path, { ifGone = false } = {}) => {
       const node = store.view.nodes[path];
       const box = frame.current?.getBoundingClientRect();
       if (!node || !box?.width) return;
       const { x, y, zoom } = flow.getViewport();
       const [left, top, right, bottom] = [node.x * zoom + x, node.y * zoom + y, (node.x + node.w) * zoom + x, (node.y + node.h) * zoom + y];
+      if (ifGone && right > 0 && bottom > 0 && left < box.width && top < box.height) return;
       const margin = 24;
       const isSeen = left >= margin && top >= margin && right <= box.width - margin && bottom <= box.height - margin;
       if (isSeen || (right - left > box.width && bottom - top > box.height)) return;

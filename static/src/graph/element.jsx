@@ -228,6 +228,8 @@ class Graph extends HTMLElement {
         return new Map(list.map((target) => [target.node, target]));
       },
       focused: (path) => {
+        // Tab leads to a step wherever the picture has been moved to; one that is clicked stays under the pointer.
+        this.canvas.reveal?.(path, { ifGone: true });
         if (store.selection.current !== path) store.select({ ...store.selection, current: path });
       },
       clicked: (path) => {
@@ -276,6 +278,10 @@ class Graph extends HTMLElement {
     store.subscribe("view", () => {
       this.dataset.version = String(store.server.version);
     });
+    // A browser scrolls to what it focuses; the picture is moved instead, or half of it would stay cut off.
+    this.addEventListener("scroll", ({ target }) => {
+      if ((target.scrollTop || target.scrollLeft) && target.querySelector?.(".react-flow__viewport")) target.scrollTo(0, 0);
+    }, { signal, capture: true });
     document.addEventListener("mn:select", (event) => {
       if (event.target === this || !event.detail?.nodes) return;
       const nodes = event.detail.nodes.filter((path) => store.view.nodes[path]);
