@@ -110,11 +110,25 @@ def test_bundles_stay_small(bundle: str, limit: int) -> None:
     assert weight <= limit * 1000
 
 
-def test_what_every_page_loads_stays_small() -> None:
-    """KB as sent of our own scripts, htmx not counted."""
-    scripts = (ROOT / "static" / "src" / "js").glob("*.js")
+@pytest.mark.parametrize(("script", "limit"), [("app", 10), ("editor", 50)])
+def test_what_pages_load_stays_small(script: str, limit: int) -> None:
+    """KB as sent of our own scripts, with all they import; htmx not counted. Every page loads the first."""
+    scripts = imported(ROOT / "static" / "src" / "js" / f"{script}.js")
     weight = sum(len(gzip.compress(path.read_bytes())) for path in scripts)
-    assert weight <= 25_000
+    assert weight <= limit * 1000
+
+
+def imported(script: Path) -> set[Path]:
+    """A script and everything it imports."""
+    found, waiting = {script.resolve()}, [script.resolve()]
+    while waiting:
+        here = waiting.pop()
+        for name in re.findall(r'^import .*?"(\.[^"]+)";$', here.read_text(), re.MULTILINE):
+            there = (here.parent / name).resolve()
+            if there not in found:
+                found.add(there)
+                waiting.append(there)
+    return found
 
 
 def test_the_pure_parts_of_the_canvas_pass_their_own_tests() -> None:

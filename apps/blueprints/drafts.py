@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from django.db import IntegrityError, transaction
@@ -33,7 +33,7 @@ from apps.blueprints.core.editing.log import (
 )
 from apps.blueprints.core.editing.opposite import opposite
 from apps.blueprints.core.editing.patch import patch_between
-from apps.blueprints.core.editing.sketch import sketch
+from apps.blueprints.core.editing.sketch import Sketch, sketch
 from apps.blueprints.core.editing.spans import Source, advance, read
 from apps.blueprints.core.editing.splices import Splice, carried, difference, net_change, reverse
 from apps.blueprints.core.editing.view import View, view_of
@@ -70,30 +70,46 @@ _WHOLE = frozenset(["set_source", "restore", "merge"])
 
 # --- texts and views, kept ------------------------------------------------------------------------------
 
+Made = TypeVar("Made")
+
 
 @dataclass
 class Seen:
-    """One version of a draft, read."""
+    """One version of a draft, read. What follows from its text is worked out once, however many pages ask."""
 
     source: Source
     version: int
-    _problems: list[Problem] | None = None
-    _view: View | None = None
-    _lock: Any = field(default_factory=threading.Lock)
+    _made: dict[str, Any] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.RLock)
 
     @property
     def problems(self) -> list[Problem]:
-        if self._problems is None:
-            self._problems = validate(self.source.parsed, builtin_tools()).problems
-        return self._problems
+        return self.once("problems", lambda: validate(self.source.parsed, builtin_tools()).problems)
+
+    @property
+    def plan(self) -> Sketch:
+        return self.once("plan", lambda: sketch(self.source.data))
 
     @property
     def view(self) -> View:
-        if self._view is None:
-            self._view = view_of(
-                self.source.data, problems=self.problems, tools=builtin_tools(), version=self.version
-            )
-        return self._view
+        return self.once("view", self._drawn)
+
+    def _drawn(self) -> View:
+        return view_of(
+            self.source.data,
+            problems=self.problems,
+            tools=builtin_tools(),
+            version=self.version,
+            drawn=self.plan,
+        )
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` gives, kept beside this version. Who asks meanwhile waits instead of making it too."""
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            made: Made = self._made[name]
+        return made
 
 
 _KEPT_DRAFTS, _KEPT_VERSIONS = 64, 6
@@ -104,6 +120,13 @@ _seen_lock = threading.Lock()
 def seen(draft: Draft) -> Seen:
     """A draft's text read, with its problems and its view."""
     return _seen_at(draft.id, draft.version, draft.source)
+
+
+def seen_at(draft: Draft, version: int) -> Seen | None:
+    """An earlier version of a draft, read; None when there was no such version."""
+    if not 0 <= version <= draft.version:
+        return None
+    return _seen_at(draft.id, version, source_at(draft, version))
 
 
 def _seen_at(draft_id: UUID, version: int, text: str) -> Seen:
@@ -136,10 +159,8 @@ def _keep(draft_id: UUID, fresh: Seen) -> Seen:
 
 def patch_since(draft: Draft, version: int) -> dict[str, Any] | None:
     """What changed in the view since an earlier version; None when there was no such version."""
-    if not 0 <= version <= draft.version:
-        return None
-    before = _seen_at(draft.id, version, source_at(draft, version))
-    return patch_between(before.view, seen(draft).view)
+    before = seen_at(draft, version)
+    return patch_between(before.view, seen(draft).view) if before is not None else None
 
 
 def source_at(draft: Draft, seq: int) -> str:

@@ -11,8 +11,9 @@ from apps.blueprints import drafts
 from apps.blueprints.core.editing import connect, palette
 from apps.blueprints.core.editing.fixes import Fix, Fixer
 from apps.blueprints.core.editing.fragment import fragment_of
+from apps.blueprints.core.editing.sketch import Sketch
 from apps.blueprints.core.editing.view import View, node_of
-from apps.blueprints.core.problems import Problem
+from apps.blueprints.core.problems import Problem, path_parts, path_text
 from apps.blueprints.models import Version
 from apps.blueprints.ports import builtin_tools
 from apps.blueprints.selectors import blueprints_for
@@ -29,6 +30,8 @@ class ToFix:
     title: str
     """What that node is called."""
     fix: Fix | None
+    key: str = ""
+    """What it is called while it is there, whatever else changes."""
 
 
 def view_for(principal: Principal, name: str, *, private: bool = False) -> View:
@@ -72,18 +75,39 @@ def fragment_for(principal: Principal, name: str, paths: Sequence[str], *, priva
 
 def to_fix_for(principal: Principal, name: str, *, private: bool = False) -> list[ToFix]:
     """Everything there is to fix, errors first, each with where it is and what mends it."""
-    found = drafts.seen(drafts.draft_for(principal, name, private=private))
-    return to_fix(found.source.data, found.problems)
+    return to_fix_in(drafts.seen(drafts.draft_for(principal, name, private=private)))
 
 
-def to_fix(data: object, problems: Sequence[Problem]) -> list[ToFix]:
-    fixer = Fixer(data, builtin_tools())
-    entries = []
+def to_fix_in(found: drafts.Seen) -> list[ToFix]:
+    """The same of a version that has been read, worked out once."""
+    return found.once("to_fix", lambda: to_fix(found.source.data, found.problems, found.plan))
+
+
+def to_fix(data: object, problems: Sequence[Problem], drawn: Sketch | None = None) -> list[ToFix]:
+    """drawn: the sketch of the same values, when the caller has made it already."""
+    fixer = Fixer(data, builtin_tools(), drawn)
+    entries: list[ToFix] = []
+    alike: dict[str, int] = {}
     for problem in sorted(problems, key=lambda p: p.level != "error"):
         node = node_of(fixer.plan, problem)
         title = fixer.plan.title(node) if node else ""
-        entries.append(ToFix(problem, node, title, fixer.fix(problem)))
+        key = _key(fixer.plan, problem)
+        alike[key] = alike.get(key, 0) + 1
+        key = f"{key} {alike[key]}" if alike[key] > 1 else key
+        entries.append(ToFix(problem, node, title, fixer.fix(problem), key))
     return entries
+
+
+def _key(plan: Sketch, problem: Problem) -> str:
+    """Steps and edges by their names, as their places in the text are others' as soon as one is removed."""
+    place = path_parts(problem.path)
+    edge = plan.edge_at(place)
+    if edge is not None:
+        return f"edge {edge.id} {path_text(place[len(edge.place) :])} {problem.code}"
+    node = plan.node_at(place)
+    if node:
+        return f"step {node} {path_text(place[len(plan.place_of(node)) :])} {problem.code}"
+    return f"{problem.path} {problem.code}"
 
 
 def _subflows(principal: Principal, name: str) -> list[palette.Subflow]:

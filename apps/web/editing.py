@@ -106,7 +106,7 @@ class Opened:
 
     @cached_property
     def plan(self) -> Sketch:
-        return sketch(self.data)
+        return drafts.seen(self.draft).plan if self.draft is not None else sketch(self.data)
 
     @property
     def document(self) -> Document:

@@ -72,10 +72,10 @@ def test_the_person_chooses_between_both_values(
     ready(page)
 
     # Both at once: this page's change cannot leave before the other's is there.
-    page.route("**/draft/ops", lambda route: route.abort())
+    page.route("**/draft/ops*", lambda route: route.abort())
     call_it(page, "Mine")
     assert other.evaluate(TITLE, ["Ask", "Theirs", str(uuid4())]) == 200
-    page.unroute("**/draft/ops")
+    page.unroute("**/draft/ops*")
     box = page.get_by_test_id("unsettled")
     expect(box).to_contain_text(re.compile("^(?!Somebody).+ changed the title of “Ask”"))
     expect(box).to_contain_text("changed the title of “Ask” to “Theirs”. Keep yours, “Mine”?")
@@ -96,10 +96,10 @@ def test_the_person_chooses_between_both_values(
     assert title(page) == "Mine"
 
     # Theirs is taken by doing nothing else.
-    page.route("**/draft/ops", lambda route: route.abort())
+    page.route("**/draft/ops*", lambda route: route.abort())
     call_it(page, "Mine again")
     assert other.evaluate(TITLE, ["Mine", "Theirs again", str(uuid4())]) == 200
-    page.unroute("**/draft/ops")
+    page.unroute("**/draft/ops*")
     page.get_by_role("button", name="Take theirs").click()
     expect(box).to_be_hidden()
     expect(page.get_by_test_id("node-ask")).to_contain_text("Theirs again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from html import unescape
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from apps.blueprints import drafts
+from apps.blueprints import drafts, reviews
 from apps.blueprints.core.editing.sketch import sketch
 from apps.blueprints.core.editing.view import view_of
 from apps.blueprints.models import Draft
@@ -56,6 +55,11 @@ def letters(db: None, alice: User, principal: Callable[..., Principal]) -> str:
     return "/blueprints/letters/edit"
 
 
+BROKEN = "edge |ask.rejected|don|0 to missing_node"
+"""What the only thing to fix is called."""
+SCRIPT = {"Accept": "application/json"}
+
+
 def words(html: str) -> str:
     blocks = re.sub(r"</?(?:div|li|ul|p|b|button|summary)\b[^>]*>", " ", html)
     return " ".join(unescape(re.sub(r"<[^>]+>", "", blocks)).split())
@@ -64,7 +68,7 @@ def words(html: str) -> str:
 def test_the_tree_says_what_each_step_is_and_where_it_leads(
     letters: str, browser: ClientOf, alice: User
 ) -> None:
-    html = browser(alice).get(f"{letters}/outline").content.decode()
+    html = "".join(browser(alice).get(f"{letters}/news").json()["rows"].values())
     said = words(html)
     assert "For every <name> For each, only calculates. → Good so?" in said
     assert "approved → Done; changes asked for → back to For every <name>, at most 2 rounds" in said
@@ -82,21 +86,23 @@ def test_the_box_lists_everything_and_a_button_mends_one(
     letters: str, browser: ClientOf, alice: User
 ) -> None:
     client = browser(alice)
-    html = client.get(f"{letters}/problems").content.decode()
-    assert "1 thing to fix" in words(html) and "Write done" in words(html)
-    form = {"path": "graph.edges[3].to", "code": "missing_node"}
+    news = client.get(f"{letters}/news").json()
+    assert words(news["head"]) == "1 thing to fix"
+    assert "Write done" in words(news["entries"][BROKEN])
+    form = {"problem": news["list"][0], "after": "0"}
 
-    answer: Any = client.post(f"{letters}/fix", form, headers={"HX-Request": "true"})
+    mended = client.post(f"{letters}/fix", form, headers=SCRIPT).json()
 
-    assert json.loads(answer.headers["HX-Trigger"])["mn:applied"]["version"] == 1
-    assert "Nothing to fix." in words(answer.content.decode())
+    assert (mended["version"], mended["list"], mended["entries"]) == (1, [], {})
+    assert "rejected → Done" in words("".join(mended["rows"].values()))
+    assert mended["patch"]["to_version"] == 1
     assert "- {from: ask.rejected, to: done}" in Draft.objects.get().source
-    again = client.post(f"{letters}/fix", form, headers={"HX-Request": "true"})
-    assert "mended already" in words(again.content.decode())
+    again = client.post(f"{letters}/fix", form, headers=SCRIPT).json()
+    assert (again["said"], again["patch"]) == ("That is mended already.", None)
 
 
 def test_a_fix_works_without_scripts(letters: str, browser: ClientOf, alice: User) -> None:
-    form = {"path": "graph.edges[3].to", "code": "missing_node"}
+    form = {"problem": BROKEN}
     answer: Any = browser(alice).post(f"{letters}/fix", form)
     assert (answer.status_code, answer.headers["Location"]) == (302, letters)
 
@@ -104,14 +110,28 @@ def test_a_fix_works_without_scripts(letters: str, browser: ClientOf, alice: Use
 def test_a_viewer_reads_and_mends_nothing_and_a_stranger_finds_nothing(
     letters: str, browser: ClientOf, viewer: User, charlie: User
 ) -> None:
-    form = {"path": "graph.edges[3].to", "code": "missing_node"}
-    assert browser(viewer).get(f"{letters}/outline").status_code == 200
-    assert "edit/fix" not in browser(viewer).get(f"{letters}/problems").content.decode()
+    form = {"problem": BROKEN}
+    news = browser(viewer).get(f"{letters}/news").json()
+    assert list(news["entries"]) == [BROKEN] and "edit/fix" not in news["entries"][BROKEN]
     assert browser(viewer).post(f"{letters}/fix", form).status_code == 403
-    for place in ("outline", "problems"):
-        assert browser(charlie).get(f"{letters}/{place}").status_code == 404
+    assert browser(charlie).get(f"{letters}/news").status_code == 404
     assert browser(charlie).post(f"{letters}/fix", form).status_code == 404
     assert Draft.objects.get().version == 0
+
+
+def test_a_comment_is_told_without_a_change_of_its_step(
+    letters: str, browser: ClientOf, alice: User, viewer: User, principal: Callable[..., Principal]
+) -> None:
+    client = browser(alice)
+    assert client.get(f"{letters}/news?after=0").json()["commented"] == []
+    review = reviews.ask_review(principal(alice), "letters", [viewer.id], draft_version=0)
+    comment = reviews.comment_on_review(principal(viewer), review.id, "Is that so?", node="ask")
+    told = client.get(f"{letters}/news?after=0").json()
+    assert (told["commented"], list(told["rows"])) == (["ask"], ["ask"])
+    assert "1 comment" in words(told["rows"]["ask"])
+    reviews.resolve_comment(principal(alice), review.id, comment.id)
+    told = client.get(f"{letters}/news?after=0").json()
+    assert (told["commented"], told["rows"]) == ([], {})
 
 
 def paths(rows: list[Any]) -> list[str]:

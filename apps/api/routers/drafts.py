@@ -25,6 +25,9 @@ from apps.workspaces.core.roles import Permission
 
 router = Router(by_alias=True)
 Private = Annotated[bool, Query(description="This person's private draft instead of the shared one.")]
+WithProblems = Annotated[
+    bool, Query(alias="problems", description="false leaves `problems` empty: they are in draft/problems.")
+]
 MOST_SINCE = 200
 """Operations told with a conflict; who has missed more reads the draft again."""
 RECENT = 20
@@ -208,7 +211,12 @@ def history(
     openapi_extra=IF_MATCH,
 )
 def operations(
-    request: HttpRequest, response: HttpResponse, name: str, payload: OpsIn, private: Private = False
+    request: HttpRequest,
+    response: HttpResponse,
+    name: str,
+    payload: OpsIn,
+    private: Private = False,
+    with_problems: WithProblems = True,
 ) -> Any:
     """All operations or none. One that was sent before is not done again.
 
@@ -237,28 +245,45 @@ def operations(
         )
     except DraftConflict as error:
         return _conflict(request, name, private, version, error)
-    return _changed(response, done, version)
+    return _changed(response, done, version, with_problems)
 
 
 @router.post("/{name}/draft/undo", response={200: Reversed, ANSWERS: Problem}, summary="Undo your last step")
-def undo(request: HttpRequest, response: HttpResponse, name: str, private: Private = False) -> Any:
+def undo(
+    request: HttpRequest,
+    response: HttpResponse,
+    name: str,
+    private: Private = False,
+    with_problems: WithProblems = True,
+) -> Any:
     """Yours only, and it survives reload. `undo_refused` says who has changed the same since."""
     done = drafts.undo(principal(request), name, private=private)
-    return _changed(response, done, revision(request)) | _reversed(done)
+    return _changed(response, done, revision(request), with_problems) | _reversed(done)
 
 
 @router.post("/{name}/draft/redo", response={200: Reversed, ANSWERS: Problem}, summary="Do it again")
-def redo(request: HttpRequest, response: HttpResponse, name: str, private: Private = False) -> Any:
+def redo(
+    request: HttpRequest,
+    response: HttpResponse,
+    name: str,
+    private: Private = False,
+    with_problems: WithProblems = True,
+) -> Any:
     done = drafts.redo(principal(request), name, private=private)
-    return _changed(response, done, revision(request)) | _reversed(done)
+    return _changed(response, done, revision(request), with_problems) | _reversed(done)
 
 
 @router.post("/{name}/draft/tidy", response={200: Changed, ANSWERS: Problem}, summary="Arrange the nodes")
 def tidy(
-    request: HttpRequest, response: HttpResponse, name: str, payload: TidyIn, private: Private = False
+    request: HttpRequest,
+    response: HttpResponse,
+    name: str,
+    payload: TidyIn,
+    private: Private = False,
+    with_problems: WithProblems = True,
 ) -> Any:
     done = drafts.tidy(principal(request), name, keep_placed=payload.keep_placed, private=private)
-    return _changed(response, done, revision(request))
+    return _changed(response, done, revision(request), with_problems)
 
 
 @router.post("/{name}/draft/states", response={201: State, ANSWERS: Problem}, summary="Name this state")
@@ -306,7 +331,9 @@ def discard(request: HttpRequest, name: str) -> Any:
 # --- answers ------------------------------------------------------------------------------------------------
 
 
-def _changed(response: HttpResponse, done: drafts.Outcome, since: int | None) -> dict[str, Any]:
+def _changed(
+    response: HttpResponse, done: drafts.Outcome, since: int | None, with_problems: bool = True
+) -> dict[str, Any]:
     draft = done.draft
     response["ETag"] = f'"{draft.version}"'
     start = since if since is not None else draft.version - len(done.rows)
@@ -314,7 +341,7 @@ def _changed(response: HttpResponse, done: drafts.Outcome, since: int | None) ->
         "version": draft.version,
         "ops": [drafts.operation_view(row) for row in done.rows],
         "patch": drafts.patch_since(draft, start),
-        "problems": [p.as_json() for p in drafts.seen(draft).problems],
+        "problems": [p.as_json() for p in drafts.seen(draft).problems] if with_problems else [],
     }
 
 

@@ -6,8 +6,9 @@ map or loop, and the members of a group inside the group.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from apps.blueprints.core.editing.sketch import Sketch, SketchedEdge
@@ -40,8 +41,6 @@ class Row:
     title: str
     kind: str
     """Empty for a group."""
-    number: int
-    """Of its row on the page, for what refers to it; an id may hold anything while it is wrong."""
     name: str = ""
     """The tool, agent or blueprint it uses; a group's description."""
     boundary: str = ""
@@ -51,6 +50,7 @@ class Row:
     first: str = ""
     onward: list[Onward] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    has_rows: bool = False
     holds: bool = False
     """Whether it is made to hold steps, with or without any."""
     folded: bool = False
@@ -65,8 +65,45 @@ class Row:
         return not self.kind
 
     @property
+    def called(self) -> str:
+        """What the page calls this row."""
+        return f"group:{self.key}" if self.is_group else self.key
+
+    @property
+    def mark(self) -> str:
+        """For what refers to the row; an id may hold anything while it is wrong."""
+        return hashlib.blake2s(self.called.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+    @property
     def wrong(self) -> int:
         return self.errors + self.warnings
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row by itself, without those inside it."""
+
+    row: Row
+    level: int
+
+
+Tree = list[tuple[str, "Tree"]]
+"""Rows by what they are called, with those inside them, in their order."""
+
+
+def lines_of(rows: list[Row]) -> dict[str, Line]:
+    """Every row by what it is called: two versions of one row are equal when they look alike."""
+    return dict(_lines(rows, 1))
+
+
+def _lines(rows: list[Row], level: int) -> Iterator[tuple[str, Line]]:
+    for row in rows:
+        yield row.called, Line(replace(row, rows=[], has_rows=bool(row.rows)), level)
+        yield from _lines(row.rows, level + 1)
+
+
+def tree_of(rows: list[Row]) -> Tree:
+    return [(row.called, tree_of(row.rows)) for row in rows]
 
 
 def rows_of(
@@ -97,7 +134,6 @@ class _Rows:
         folded = plan.canvas.get("collapsed")
         self.folded = {f for f in folded if isinstance(f, str)} if isinstance(folded, list) else set()
         self.groups = view["groups"]
-        self.count = 0
         self.member_of = {path: key for key, group in self.groups.items() for path in group["nodes"]}
 
     def inside(self, scope: str, depth: int) -> list[Row]:
@@ -112,10 +148,6 @@ class _Rows:
                 rows.append(self.group(group, scope, depth))
         return rows
 
-    def next_number(self) -> int:
-        self.count += 1
-        return self.count
-
     def _place(self, path: str) -> tuple[int, float]:
         node = self.nodes.get(path)
         return (int(node["x"]) // COLUMN, node["y"]) if node is not None else (1 << 30, 0)
@@ -126,9 +158,9 @@ class _Rows:
         rows = [self.node(path, depth) for path in sorted(members, key=self._place)]
         errors, warnings = sum(r.errors for r in rows), sum(r.warnings for r in rows)
         return Row(
-            key, group["title"] or key, "", self.next_number(), name=group["description"],
-            rows=rows, holds=True, folded=group["collapsed"], errors=errors, warnings=warnings,
-            members=members,
+            key, group["title"] or key, "", name=group["description"],
+            rows=rows, has_rows=bool(rows), holds=True, folded=group["collapsed"],
+            errors=errors, warnings=warnings, members=members,
         )  # fmt: skip
 
     def node(self, path: str, depth: int) -> Row:
@@ -136,15 +168,16 @@ class _Rows:
         problems = seen.get("problems", {})
         node = self.plan.nodes[path]
         said = self.comments.get(path, {})
+        rows = self.inside(path, depth + 1) if depth < MOST_NESTED else []
         return Row(
-            path, self.plan.title(path), node.kind, self.next_number(),
+            path, self.plan.title(path), node.kind,
             name={"tool": node.tool, "agent": node.agent, "subflow": node.blueprint}.get(node.kind, ""),
             boundary=seen.get("boundary", ""), boundary_words=seen.get("boundary_words", ""),
             errors=problems.get("errors", 0), warnings=problems.get("warnings", 0),
             first=problems.get("first", ""),
             comments=said.get("count", 0), comments_url=said.get("url", ""),
             onward=[self.onward(edge) for edge in self.leaving.get(path, [])],
-            rows=self.inside(path, depth + 1) if depth < MOST_NESTED else [],
+            rows=rows, has_rows=bool(rows),
             holds=bool(seen.get("container")), folded=path in self.folded,
         )  # fmt: skip
 

@@ -23,6 +23,8 @@ export class Refused extends Error {
 export const pageComments = () => JSON.parse(document.getElementById("review-comments")?.textContent ?? "{}");
 
 const STORAGE = new Set(["storage_full", "read_only", "database"]);
+// The box of things to fix has them already, and draws them.
+const BRIEF = { problems: "false" };
 const LATER = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export function makeApi({ name, isPrivate = false }) {
@@ -58,10 +60,10 @@ export function makeApi({ name, isPrivate = false }) {
 
   return {
     view: () => ask("GET", "/view"),
-    operations: (version, batch) => ask("POST", "/ops", { body: batch, headers: { "If-Match": `"${version}"` } }),
-    undo: () => ask("POST", "/undo"),
-    redo: () => ask("POST", "/redo"),
-    tidy: (keepPlaced) => ask("POST", "/tidy", { body: { keep_placed: keepPlaced } }),
+    operations: (version, batch) => ask("POST", "/ops", { query: BRIEF, body: batch, headers: { "If-Match": `"${version}"` } }),
+    undo: () => ask("POST", "/undo", { query: BRIEF }),
+    redo: () => ask("POST", "/redo", { query: BRIEF }),
+    tidy: (keepPlaced) => ask("POST", "/tidy", { query: BRIEF, body: { keep_placed: keepPlaced } }),
     connect: (from) => ask("GET", "/connect", { query: { from } }),
     palette: (from, q, scope = "") => ask("GET", "/palette", { query: { ...(from ? { from } : {}), ...(scope ? { scope } : {}), q } }),
     fragment: (nodes) => ask("GET", "/fragment", { query: { nodes } }),

@@ -8,9 +8,9 @@ import { restOfMove, unsettled } from "./core/unsettled.js";
 
 const MOST_RECENT = 200;
 
-/** say: a sentence for the person; applied({version, patch}): after every change of the server's view;
- * status({words, isIdle, version}): after every change of where things are; undecided(list): refused changes the person
- * has to decide about, kept over a reload. */
+/** say: a sentence for the person; applied({version, patch, kinds}): after every change of the server's view, kinds
+ * of operations that made it where they are known; status({words, isIdle, version}): after every change of where things
+ * are; undecided(list): refused changes the person has to decide about, kept over a reload. */
 export function makeSession({ store, api, keepAs, say, applied, status, undecided = () => {} }) {
   const kept = read(keepAs);
   let open = read(`${keepAs}-undecided`);
@@ -29,12 +29,12 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
   };
 
   /** Take an answer's patch in; where it starts from another version, the whole view is asked for. */
-  async function take(patch, version) {
+  async function take(patch, version, ops) {
     if (version !== undefined && version <= store.server.version) return;
     const next = patch && applyPatch(store.server, patch);
     if (next) {
       store.setServer(next);
-      applied({ version: next.version, patch });
+      applied({ version: next.version, patch, kinds: ops?.map((operation) => operation.kind) });
     } else await refresh();
   }
 
@@ -52,7 +52,7 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
     report();
     try {
       const answer = await api.operations(store.server.version, batch);
-      await take(answer.patch, answer.version);
+      await take(answer.patch, answer.version, answer.ops);
       queue.done();
     } catch (error) {
       if (error instanceof Refused) await refused(error);
@@ -99,7 +99,7 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
   async function hearEarly() {
     const heard = early;
     early = [];
-    for (const message of heard) await take(message.patch, message.version).catch(() => {});
+    for (const message of heard) await take(message.patch, message.version, message.ops).catch(() => {});
   }
 
   const online = () => {
@@ -130,7 +130,7 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
       report();
       try {
         const answer = await act();
-        await take(answer.patch, answer.version);
+        await take(answer.patch, answer.version, answer.ops);
         return answer;
       } catch (error) {
         say(error instanceof Unreachable ? error.reason || "The server cannot be reached just now. Nothing is lost." : error.message, { isProblem: true });
@@ -146,7 +146,7 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
       recent = [...recent, ...(message.ops ?? [])].slice(-MOST_RECENT);
       if (message.version <= store.server.version) return;
       if (busy) early.push(message);
-      else take(message.patch, message.version).catch(() => {});
+      else take(message.patch, message.version, message.ops).catch(() => {});
     },
     /** Somebody on this page has changed the draft otherwise, such as a form. */
     heard({ version, patch }) {

@@ -5,6 +5,8 @@ import { notStored } from "./storage_words.js";
 const PATIENCE = 2500;
 const COALESCE = 150;
 const AT_WORK = "form[data-dirty], form[data-flying]";
+// What no form shows.
+const PICTURE_ONLY = new Set(["move_nodes", "set_layout"]);
 
 export function editorInspector(panel) {
   const head = document.querySelector("[data-testid=editor-head]");
@@ -45,12 +47,38 @@ export function editorInspector(panel) {
     show();
   });
 
-  let due = 0;
+  const follow = following(() => takeOver(panel, address()), () => !document.hidden && panel.checkVisibility());
   document.addEventListener("mn:applied", (event) => {
-    if (event.detail?.origin === "form") return;
-    clearTimeout(due);
-    due = setTimeout(() => takeOver(panel, address()), COALESCE);
+    const { origin, kinds } = event.detail ?? {};
+    if (origin === "form" || (kinds?.length && kinds.every((kind) => PICTURE_ONLY.has(kind)))) return;
+    follow();
   });
+  document.addEventListener("visibilitychange", () => follow.soon());
+  new ResizeObserver(() => follow.soon()).observe(panel);
+}
+
+// Does something after a change: once for changes that follow each other at once, never twice at a time, once more
+// for what happened meanwhile, and only when somebody can see it.
+function following(act, isSeen) {
+  let isDue = false;
+  let isAtIt = false;
+  let timer = 0;
+  function soon() {
+    if (!isDue || isAtIt || timer || !isSeen()) return;
+    timer = setTimeout(async () => {
+      timer = 0;
+      isDue = false;
+      isAtIt = true;
+      await act().catch(() => (isDue = true));
+      isAtIt = false;
+      soon();
+    }, COALESCE);
+  }
+  const follow = () => {
+    isDue = true;
+    soon();
+  };
+  return Object.assign(follow, { soon });
 }
 
 function whenMounted(graph, act) {
@@ -69,10 +97,22 @@ function chosen(query) {
   return only.toString();
 }
 
+// What each place shows, by the server's name for it: where the form is as it was, the server says only that. Whatever
+// somebody does there may show something else, so then it is fetched.
+const shown = new WeakMap();
+for (const kind of ["input", "click", "htmx:beforeRequest", "htmx:afterSwap"]) {
+  document.addEventListener(kind, (event) => {
+    for (let at = event.target; at; at = at.parentElement) shown.delete(at);
+  });
+}
+
 // Fetches a form anew and replaces every field that says something else, except where somebody is at work.
 export async function takeOver(place, address) {
-  const answer = await fetch(address, { headers: { "HX-Request": "true" } });
+  const last = shown.get(place);
+  const known = last?.address === address ? { "If-None-Match": last.tag } : {};
+  const answer = await fetch(address, { headers: { "HX-Request": "true", ...known } });
   if (!answer.ok || !place.isConnected) return;
+  shown.delete(place);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".subject-form");
   const old = place.matches(".subject-form") ? place : place.querySelector(".subject-form");
   if (!fresh || !old) return;
@@ -90,14 +130,25 @@ export async function takeOver(place, address) {
     window.htmx.process(fresh);
     return;
   }
+  let isWhole = true;
   for (const form of fresh.querySelectorAll("form.field[data-field]")) {
     const before = old.querySelector(`form.field[data-field="${CSS.escape(form.dataset.field)}"]`);
-    if (!before || before.matches(`${AT_WORK}, :focus-within`) || before.innerHTML === form.innerHTML) continue;
+    if (!before || before.innerHTML === form.innerHTML) continue;
+    if (before.matches(`${AT_WORK}, :focus-within`)) {
+      isWhole = false;
+      continue;
+    }
     before.replaceWith(form);
     window.htmx.process(form);
   }
+  for (const part of fresh.querySelectorAll(".subject-problems, .around")) {
+    const before = !part.closest("form.field") && old.querySelector(`#${CSS.escape(part.id)}`);
+    if (before && before.innerHTML !== part.innerHTML) before.replaceWith(part);
+  }
   const heading = fresh.querySelector(".subject-head");
   if (heading) old.querySelector(".subject-head")?.replaceWith(heading);
+  const tag = answer.headers.get("ETag");
+  if (isWhole && tag) shown.set(place, { address, tag });
 }
 
 // On the tabs every form stands by itself: what one changes, or somebody else, the others take over.

@@ -1,6 +1,6 @@
 // The outline: the graph as a tree that can be edited by keyboard, by touch and with a screen reader.
 //
-// The rows come from the server and are fetched anew after every change. The commands are the canvas's own; where
+// The rows come from the server; those that have changed are changed in place. The commands are the canvas's own; where
 // the canvas is on show its session sends them, else (on a phone, or where it is not built) one of its own does.
 import { makeApi, pageComments } from "../graph/api.js";
 import { makeCommands } from "../graph/commands.js";
@@ -10,8 +10,10 @@ import { makeSession } from "../graph/session.js";
 import { makeUnsettled } from "../graph/unsettled.js";
 import { openSocket } from "../graph/socket.js";
 import { makeStore } from "../graph/store.js";
+import { makeNews } from "./draft_news.js";
+import { fixList } from "./fix_list.js";
+import { nameOf, patchRows } from "./outline_rows.js";
 
-const COALESCE = 150;
 const TYPING_MS = 700;
 const FOLLOW_MS = 120;
 const STATES = { offline: "offline", saving: "saving" };
@@ -37,8 +39,6 @@ export function outline(root) {
   const voice = document.getElementById("outline-voice");
   const graph = document.getElementById("graph");
   const api = makeApi({ name: blueprint, isPrivate });
-  const address = `/blueprints/${encodeURIComponent(blueprint)}/edit`;
-  const query = isPrivate ? "?private=1" : "";
   let own = null;
   let undecided = null;
   let wanted = "";
@@ -56,7 +56,6 @@ export function outline(root) {
   const items = () => [...root.querySelectorAll("[role=treeitem]")];
   const isSeen = (item) => !item.parentElement.closest('[role=treeitem][aria-expanded="false"]');
   const seen = () => items().filter(isSeen);
-  const nameOf = (item) => item.dataset.nodePath ?? `group:${item.dataset.groupId}`;
   const itemOf = (name) => items().find((item) => nameOf(item) === name);
   const current = () => root.querySelector('[role=treeitem][tabindex="0"]') ?? seen()[0];
   const around = (item) => item.parentElement.closest("[role=treeitem]");
@@ -324,6 +323,7 @@ export function outline(root) {
       if (event.newState !== "closed") return;
       if (menu?.contains(document.activeElement) || document.activeElement === document.body) itemOf(nameOf(item))?.focus();
       event.target.remove();
+      news.soon();
     });
     item.querySelector(".outline-row").append(menu);
     menu.showPopover({ source: item.querySelector("[data-more]") });
@@ -344,82 +344,37 @@ export function outline(root) {
     wanted = "";
   }
 
-  let due = 0;
-  let asked = 0;
-  const later = () => {
-    clearTimeout(due);
-    due = setTimeout(refresh, COALESCE);
-  };
-
-  async function refresh() {
-    const mine = (asked += 1);
-    const [rows, box] = await Promise.all([text(`${address}/outline${query}`), text(`${address}/problems${query}`)]);
-    if (mine !== asked) return;
-    if (rows !== null) putRows(rows);
-    if (box !== null) putProblems(box);
-  }
-
-  async function text(place) {
-    try {
-      const answer = await fetch(place, { headers: { "HX-Request": "true" } });
-      return answer.ok ? await answer.text() : null;
-    } catch {
-      return null;
-    }
-  }
-
-  function putRows(html) {
+  function putRows(told) {
     const before = current();
     const name = before ? nameOf(before) : "";
     const place = before ? seen().indexOf(before) : 0;
-    const had = isHere() && !root.querySelector(".outline-menu:popover-open");
-    const folds = new Map(items().filter((one) => one.hasAttribute("aria-expanded")).map((one) => [nameOf(one), one.getAttribute("aria-expanded")]));
-    root.innerHTML = html;
-    for (const one of items()) if (one.hasAttribute("aria-expanded") && folds.has(nameOf(one))) one.setAttribute("aria-expanded", folds.get(nameOf(one)));
+    const had = isHere();
+    const isOnButton = Boolean(document.activeElement?.matches("[data-more]"));
+    patchRows(root, told);
     const item = itemOf(name) ?? seen()[Math.max(0, Math.min(place, seen().length - 1))];
-    if (item) mark(item, { focus: had, tell: had && nameOf(item) !== name });
+    if (item) {
+      // What was taken out or moved has lost the keyboard; it is back before the next key comes.
+      const isLost = had && !isHere();
+      if (item !== before || item.tabIndex !== 0) mark(item, { focus: isLost, tell: had && nameOf(item) !== name });
+      else if (isLost) (isOnButton ? item.querySelector("[data-more]") : item).focus();
+    }
     if (wanted) land();
   }
 
-  function putProblems(html) {
-    const box = document.getElementById("problems");
-    if (!box || box.contains(document.activeElement)) return putSummary(box, html);
-    const isOpen = box.querySelector("details")?.open;
-    box.innerHTML = html;
-    const details = box.querySelector("details");
-    if (details && isOpen) details.open = true;
-    window.htmx?.process(box);
-  }
-
-  /** Somebody is at work in the list: its place stays, only what is mended goes. */
-  function putSummary(box, html) {
-    if (!box) return;
-    const fresh = new DOMParser().parseFromString(html, "text/html");
-    const summary = box.querySelector("summary");
-    const other = fresh.querySelector("summary");
-    if (summary && other) summary.replaceChildren(...other.childNodes);
-    const wordsOf = (entry) => entry.querySelector("p").textContent;
-    const left = new Set([...fresh.querySelectorAll(".fix-entry")].map(wordsOf));
-    for (const entry of box.querySelectorAll(".fix-entry")) if (!left.has(wordsOf(entry)) && !entry.contains(document.activeElement)) entry.remove();
-  }
-
-  // A fix was done: the list is another one, and the keyboard goes to the fix that stands there now.
+  const isOnShow = () => !document.hidden && root.checkVisibility() && !root.querySelector(".outline-menu");
+  const news = makeNews({
+    address: `/blueprints/${encodeURIComponent(blueprint)}/edit`, isPrivate, isSeen: isOnShow, version: Number(root.querySelector("[data-outline]").dataset.version),
+    take: (told, at) => {
+      putRows(told);
+      fixes?.put(told, at);
+    },
+  });
   const box = document.getElementById("problems");
-  let mended = -1;
-  const fixesIn = () => [...box.querySelectorAll("[data-action=fix]")];
-  box?.addEventListener("htmx:beforeRequest", () => {
-    mended = fixesIn().indexOf(document.activeElement);
-  });
-  box?.addEventListener("htmx:afterSettle", () => {
-    const said = box.querySelector("[data-testid=fix-said]")?.textContent;
-    if (said) say(said);
-    if (mended < 0 || (document.activeElement !== document.body && !box.contains(document.activeElement))) return;
-    (fixesIn()[mended] ?? fixesIn().at(-1) ?? box.querySelector("summary") ?? current())?.focus();
-    mended = -1;
-  });
+  const fixes = box && fixList(box, { news, say, elsewhere: current });
+  new ResizeObserver(() => news.soon()).observe(root);
   document.addEventListener("mn:applied", (event) => {
     if (own && event.target !== root) own.session.heard(event.detail ?? {});
-    later();
+    news.hear(event.detail?.version);
   });
   document.addEventListener("mn:select", (event) => {
     const [path] = event.detail?.nodes ?? [];

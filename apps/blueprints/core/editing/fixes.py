@@ -47,12 +47,12 @@ def fix_for(problem: Problem, data: Any, tools: Mapping[str, ToolSpec]) -> Fix |
 
 
 class Fixer:
-    """Fixes for the problems of one draft. tools: the built-in ones."""
+    """Fixes for the problems of one draft. tools: the built-in ones; drawn: its sketch, when there is one."""
 
-    def __init__(self, data: Any, tools: Mapping[str, ToolSpec]) -> None:
+    def __init__(self, data: Any, tools: Mapping[str, ToolSpec], drawn: Sketch | None = None) -> None:
         self.data = data
         self.builtin = tools
-        self.plan: Sketch = sketch(data)
+        self.plan: Sketch = drawn or sketch(data)
         self._meaning: Meaning | None = None
 
     @property
@@ -74,9 +74,7 @@ class _Here:
     def __init__(self, fixer: Fixer, problem: Problem) -> None:
         self.fixer, self.plan, self.data, self.problem = fixer, fixer.plan, fixer.data, problem
         self.place: Path = path_parts(problem.path)
-        self.edge: SketchedEdge | None = next(
-            (e for e in self.plan.edges if self.place[: len(e.place)] == e.place), None
-        )
+        self.edge: SketchedEdge | None = self.plan.edge_at(self.place)
         self.node = "" if self.edge is not None else self.plan.node_at(self.place)
         if self.edge is not None:
             self.rest = self.place[len(self.edge.place) :]
@@ -110,7 +108,7 @@ class _Here:
             change["old"] = old
         if new is not NOTHING:
             change["new"] = new
-        edge = next((e for e in self.plan.edges if place[: len(e.place)] == e.place), None)
+        edge = self.plan.edge_at(place)
         if edge is not None:
             rest = place[len(edge.place) :]
             ends = _ends(edge)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -82,8 +82,25 @@ class Sketch:
                 return found
         return ""
 
+    def edge_at(self, place: Path) -> SketchedEdge | None:
+        """The innermost edge that a place in the document belongs to."""
+        for length in range(len(place), 2, -1):
+            found = self._edges_by_place.get(place[:length])
+            if found is not None:
+                return found
+        return None
+
     def place_of(self, path: str) -> Path:
-        return next((place for place, found in self.places.items() if found == path), ())
+        return self._places_by_path.get(path, ())
+
+    @cached_property
+    def _edges_by_place(self) -> dict[Path, SketchedEdge]:
+        """Kept, as there may be hundreds of problems to place among hundreds of edges."""
+        return {edge.place: edge for edge in reversed(self.edges)}
+
+    @cached_property
+    def _places_by_path(self) -> dict[str, Path]:
+        return {path: place for place, path in reversed(self.places.items())}
 
     def title(self, path: str) -> str:
         node = self.nodes[path]

@@ -96,12 +96,11 @@ class _Found:
     @classmethod
     def of(cls, plan: Sketch, problems: Iterable[Problem]) -> _Found:
         found = cls()
-        edges = {edge.place for edge in plan.edges}
         for problem in problems:
             place = path_parts(problem.path)
-            edge = next((place[:n] for n in range(len(place), 2, -1) if place[:n] in edges), None)
+            edge = plan.edge_at(place)
             if edge is not None:
-                found.edges.setdefault(edge, problem.message)
+                found.edges.setdefault(edge.place, problem.message)
             path = plan.node_at(place)
             if not path and problem.node and edge is None:
                 path = problem.node
@@ -113,9 +112,9 @@ class _Found:
 def node_of(plan: Sketch, problem: Problem) -> str:
     """Path of the node a problem is about: where to go to see it. Empty when it is about the whole."""
     place = path_parts(problem.path)
-    for edge in plan.edges:
-        if place[: len(edge.place)] == edge.place:
-            return edge.source or edge.target
+    edge = plan.edge_at(place)
+    if edge is not None:
+        return edge.source or edge.target
     path = plan.node_at(place) or problem.node
     return path if path in plan.nodes else ""
 

@@ -6,14 +6,17 @@ somebody is typing in it. Only a change that gives another form, such as another
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.http import quote_etag
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.web.core.inspector import edits
@@ -26,12 +29,23 @@ from apps.web.views.doors import page, principal_of
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import NotFound
 
+_TOKEN = re.compile(rb'<input type="hidden" name="csrfmiddlewaretoken"[^>]*>')
+
 
 @require_safe
 def inspector(request: HttpRequest, name: str) -> HttpResponse:
     """What is selected, as a form: a node, several, an edge, or nothing, which means the blueprint itself."""
     opened = _open(request, name)
-    return page(request, "editor/_inspector.html", inspector_of(request, opened))
+    answer = page(request, "editor/_inspector.html", inspector_of(request, opened))
+    if request.htmx:  # type: ignore[attr-defined]
+        # A token is written differently every time, and a script sends the page's own.
+        answer.content = _TOKEN.sub(b"", answer.content)
+    answer.headers["ETag"] = quote_etag(hashlib.blake2s(answer.content, digest_size=16).hexdigest())
+    if request.headers.get("If-None-Match") == answer.headers["ETag"]:
+        return HttpResponseNotModified(
+            headers={"ETag": answer.headers["ETag"], "Cache-Control": "private, no-store"}
+        )
+    return answer
 
 
 @require_http_methods(["PATCH", "POST"])

@@ -1,44 +1,51 @@
-"""The outline and the box of things to fix: the same draft, to read and to edit without the picture."""
+"""The outline and the box of things to fix: the same draft, to read and to edit without the picture.
+
+A page draws both once. After each change it says which version it shows (`after`) and is told the rows and
+entries that look different since; a page that knows no version is told all of them.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from apps.blueprints.core.editing.view import view_of
-from apps.blueprints.core.problems import path_parts
-from apps.blueprints.editing_selectors import ToFix, to_fix
-from apps.web.comments import comments_on
-from apps.web.core.outline import rows_of
+from apps.blueprints import drafts
+from apps.blueprints.core.editing.sketch import Sketch
+from apps.blueprints.core.editing.view import View, view_of
+from apps.blueprints.core.problems import Problem, path_parts
+from apps.blueprints.editing_selectors import ToFix, to_fix, to_fix_in
+from apps.blueprints.ports import builtin_tools
+from apps.web.comments import Comments, comments_on
+from apps.web.core.outline import Line, Row, Tree, lines_of, rows_of, tree_of
 from apps.web.editing import Changed, Opened, apply_operations, open_blueprint
-from apps.web.views.doors import page, principal_of
+from apps.web.views.doors import principal_of
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import Conflict
 
-
-@require_safe
-def outline(request: HttpRequest, name: str) -> HttpResponse:
-    opened = _open(request, name)
-    return page(request, "editor/_outline.html", {"opened": opened, **outline_of(opened)})
+MOST_BEHIND = 200
+"""Versions; a page further behind is told everything, which costs less than reading what it has missed."""
 
 
 @require_safe
-def problems(request: HttpRequest, name: str) -> HttpResponse:
+def news(request: HttpRequest, name: str) -> HttpResponse:
+    """What to change on a page that shows version `after`."""
     opened = _open(request, name)
-    return page(request, "editor/_problems.html", {"opened": opened, **problems_of(opened)})
+    return _answer(_news(opened, request.GET.get("after", "")))
 
 
 @require_POST
 def fix(request: HttpRequest, name: str) -> HttpResponse:
-    """Mend one problem, named by its place and its code, as one step to undo."""
+    """Mend one problem as one step to undo. A script is answered with what to change on its page."""
     principal_of(request).require(Permission.EDIT)
     opened = _open(request, name)
-    entry = _named(opened, request.POST.get("path", ""), request.POST.get("code", ""))
+    entry = next((e for e in _to_fix(opened) if e.key == request.POST.get("problem", "")), None)
     said, applied = "", None
     if entry is None or entry.fix is None:
         said = "That is mended already."
@@ -48,35 +55,109 @@ def fix(request: HttpRequest, name: str) -> HttpResponse:
             said = made.message
         else:
             said, applied = f"Mended: {entry.problem.message}", made
-    if not request.htmx:  # type: ignore[attr-defined]
+    if request.headers.get("Accept") != "application/json":
         if applied is None:
             raise Conflict(said, next="Look at the list again.")
         return redirect(_address(opened))
-    context = {"opened": opened, "said": said, "is_open": True, **problems_of(opened)}
-    response = page(request, "editor/_problems.html", context)
-    if applied is not None:
-        # A patch may be larger than a header can hold; the page reads the view again.
-        told = {"version": applied.version, "patch": None, "origin": "fix"}
-        response.headers["HX-Trigger"] = json.dumps({"mn:applied": told})
-    return response
+    patch = applied.patch if applied is not None else None
+    return _answer({**_news(opened, request.POST.get("after", "")), "said": said, "patch": patch})
 
 
-def outline_of(opened: Opened) -> dict[str, Any]:
-    view = opened.view
-    if any(node["collapsed"] for node in view["nodes"].values()):
-        canvas = {k: v for k, v in opened.plan.canvas.items() if k != "collapsed"}
-        view = view_of({**opened.data, "canvas": canvas}, problems=opened.problems, tools=opened.tools)
-    comments = comments_on(opened.principal, opened.name) if opened.draft is not None else {}
-    return {"rows": rows_of(opened.plan, view, comments), "comments": comments}
+def _answer(news: Mapping[str, Any]) -> HttpResponse:
+    return JsonResponse(news, headers={"Cache-Control": "private, no-store", "Vary": "Cookie"})
 
 
-def problems_of(opened: Opened) -> dict[str, Any]:
-    entries = to_fix(opened.data, opened.problems)
+# --- what a page shows --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing to fix, as far as it is shown: two of them are equal when they look alike."""
+
+    key: str
+    level: str
+    code: str
+    message: str
+    advice: str
+    node: str
+    title: str
+    tab: str
+    """Where it is mended by hand when it belongs to no step; empty: in the YAML."""
+    line: int | None
+    mends: str
+    """What the button says; empty when only a person can say what is meant."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Both lists of one version. Comments are of no version: they are looked up for each request."""
+
+    view: View
+    """In which nothing is collapsed."""
+    lines: Mapping[str, Line]
+    tree: Tree
+    entries: Mapping[str, Entry]
+
+    @property
+    def errors(self) -> int:
+        return sum(entry.level == "error" for entry in self.entries.values())
+
+
+def lists_of(opened: Opened) -> dict[str, Any]:
+    """For the page as a whole."""
+    lists, comments = _lists(opened), _comments(opened)
     return {
-        "entries": [{"entry": entry, "tab": _tab(entry)} for entry in entries],
-        "errors": sum(e.problem.level == "error" for e in entries),
-        "warnings": sum(e.problem.level != "error" for e in entries),
+        "rows": rows_of(opened.plan, lists.view, comments),
+        "comments": comments,
+        "entries": list(lists.entries.values()),
+        "errors": lists.errors,
     }
+
+
+def _comments(opened: Opened) -> Comments:
+    return comments_on(opened.principal, opened.name) if opened.draft is not None else {}
+
+
+def _lists(opened: Opened) -> Lists:
+    if opened.draft is not None:
+        return _lists_at(drafts.seen(opened.draft))
+    return _made(opened.plan, opened.view, opened.problems, _to_fix(opened))
+
+
+def _lists_at(found: drafts.Seen) -> Lists:
+    """Worked out once for each version, however many pages ask."""
+    return found.once("lists", lambda: _made(found.plan, found.view, found.problems, to_fix_in(found)))
+
+
+def _made(plan: Sketch, view: View, problems: list[Problem], to_fix: list[ToFix]) -> Lists:
+    if any(node["collapsed"] for node in view["nodes"].values()):
+        # The outline holds what the picture hides.
+        canvas = {k: v for k, v in plan.canvas.items() if k != "collapsed"}
+        view = view_of({}, problems=problems, tools=builtin_tools(), drawn=replace(plan, canvas=canvas))
+    rows = rows_of(plan, view)
+    return Lists(view, lines_of(rows), tree_of(rows), {one.key: _entry(one) for one in to_fix})
+
+
+def _to_fix(opened: Opened) -> list[ToFix]:
+    if opened.draft is not None:
+        return to_fix_in(drafts.seen(opened.draft))
+    return to_fix(opened.data, opened.problems, opened.plan)
+
+
+def _entry(one: ToFix) -> Entry:
+    tab = "" if one.node else _tab(one)
+    return Entry(
+        key=one.key,
+        level=one.problem.level,
+        code=one.problem.code,
+        message=one.problem.message,
+        advice=one.problem.fix,
+        node=one.node,
+        title=one.title,
+        tab=tab,
+        line=one.problem.line if not one.node and not tab else None,
+        mends=one.fix.words if one.fix is not None else "",
+    )
 
 
 _TABS = {
@@ -93,9 +174,54 @@ def _tab(entry: ToFix) -> str:
     return _TABS.get(str(place[0]), "") if place else ""
 
 
-def _named(opened: Opened, path: str, code: str) -> ToFix | None:
-    entries = to_fix(opened.data, [p for p in opened.problems if p.path == path and p.code == code])
-    return next(iter(entries), None)
+# --- what has changed ---------------------------------------------------------------------------------------
+
+
+def _news(opened: Opened, after: str) -> dict[str, Any]:
+    """{version, rows: {name: html}, tree, commented: [name], entries: {key: html}, list, head}.
+
+    tree and list are null when they are as before. Rows with comments are always told, as a comment changes
+    no version; `commented` names them, so that a page takes the others' signs away.
+    """
+    now, before, comments = _lists(opened), _before(opened, after), _comments(opened)
+    lines = {
+        k: v for k, v in now.lines.items() if k in comments or before is None or before.lines.get(k) != v
+    }
+    entries = {k: v for k, v in now.entries.items() if before is None or before.entries.get(k) != v}
+    return {
+        "version": opened.version,
+        "rows": {
+            called: _drawn(
+                "_outline_rows", rows=[_commented(line.row, comments)], level=line.level, opened=opened
+            )
+            for called, line in lines.items()
+        },
+        "commented": [called for called in lines if called in comments],
+        "tree": now.tree if before is None or before.tree != now.tree else None,
+        "entries": {key: _drawn("_problem", entry=entry, opened=opened) for key, entry in entries.items()},
+        "list": list(now.entries) if before is None or list(before.entries) != list(now.entries) else None,
+        "head": _drawn("_problems_head", entries=now.entries, errors=now.errors),
+    }
+
+
+def _before(opened: Opened, after: str) -> Lists | None:
+    """The lists of a page that shows an earlier version; None when all of it is to be told."""
+    if opened.draft is None or not after.isdecimal() or len(after) > 9:
+        return None
+    if not 0 <= opened.version - int(after) <= MOST_BEHIND:
+        return None
+    found = drafts.seen_at(opened.draft, int(after))
+    return _lists_at(found) if found is not None else None
+
+
+def _commented(row: Row, comments: Comments) -> Row:
+    said = comments.get(row.called)
+    return replace(row, comments=said["count"], comments_url=said["url"]) if said is not None else row
+
+
+def _drawn(template: str, **context: Any) -> str:
+    """Without a request: all it would bring is a token, which the page has."""
+    return render_to_string(f"editor/{template}.html", context).strip()
 
 
 def _open(request: HttpRequest, name: str) -> Opened:

@@ -15,7 +15,7 @@ from apps.web.editing import Opened, open_blueprint
 from apps.web.views.doors import page, principal_of
 from apps.web.views.editor.fields import inspector_of
 from apps.web.views.editor.history import history_context
-from apps.web.views.editor.outline import outline_of, problems_of
+from apps.web.views.editor.outline import lists_of
 from apps.web.views.editor.shell import TABS, shell_of
 from apps.web.views.editor.source import yaml_context
 from apps.web.views.editor.tabs import tab_context
@@ -60,8 +60,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
 def _graph(opened: Opened) -> dict[str, Any]:
     return {
         "picture": pictures.plain_picture(opened.document, opened.tools),
-        **outline_of(opened),
-        **problems_of(opened),
+        **lists_of(opened),
         "view": opened.view,
         "palette": _palette(opened) if opened.may_edit else [],
     }
