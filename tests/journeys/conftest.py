@@ -141,6 +141,18 @@ def sign_in(page: Page, product: Product) -> None:
     page.get_by_test_id("rail-inbox").wait_for()
 
 
+def second_person(browser: Browser, product: Product, email: str, name: str) -> BrowserContext:
+    """Somebody else who may edit, signed in by the link that was printed for them."""
+    added = product.mn("user", "add", email, "--name", name, "--role", "editor")
+    context = browser.new_context(base_url=product.base)
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    page.goto("/sign-in/" + added["sign_in"].split("/sign-in/")[1])
+    page.get_by_test_id("rail-inbox").wait_for()
+    page.close()
+    return context
+
+
 Shoot = Callable[[Page, str], None]
 
 

@@ -22,6 +22,7 @@ import { makeAnnouncer } from "./core/announce.js";
 import { keyFor } from "./core/keys.js";
 import { nothing, only } from "./core/selection.js";
 import { first } from "./core/walk.js";
+import { othersHere } from "./presence.js";
 import { makeSession } from "./session.js";
 import { fillShelf } from "./shelf.js";
 import { openSocket } from "./socket.js";
@@ -332,17 +333,7 @@ class Graph extends HTMLElement {
       return;
     }
     if (message.type !== "presence") return;
-    const others = (message.people ?? []).filter((person) => String(person.id) !== String(me ?? message.you ?? ""));
-    this.store.setPeople(others);
-    const place = document.getElementById("presence");
-    place?.replaceChildren(
-      ...[...new Map(others.map((person) => [person.id, person])).values()].map((person) => {
-        const chip = document.createElement("span");
-        chip.className = `mn-chip mn-colour-${person.colour ?? 0}`;
-        chip.textContent = person.name;
-        return chip;
-      }),
-    );
+    this.store.setPeople(othersHere(message, me));
   }
 
   /** Run states by path: {path: {state: "waiting:approval", words?, seconds?, cost_usd?}}. */

@@ -8,6 +8,7 @@ import { keyFor } from "../graph/core/keys.js";
 import { only } from "../graph/core/selection.js";
 import { makeSession } from "../graph/session.js";
 import { makeUnsettled } from "../graph/unsettled.js";
+import { othersHere } from "../graph/presence.js";
 import { openSocket } from "../graph/socket.js";
 import { makeStore } from "../graph/store.js";
 import { makeNews } from "./draft_news.js";
@@ -40,6 +41,7 @@ export function outline(root) {
   const graph = document.getElementById("graph");
   const api = makeApi({ name: blueprint, isPrivate });
   let own = null;
+  let beginning = null;
   let undecided = null;
   let wanted = "";
   let typed = "";
@@ -87,6 +89,7 @@ export function outline(root) {
     const nodes = pathsOf(item);
     root.dispatchEvent(new CustomEvent("mn:select", { bubbles: true, detail: { nodes } }));
     if (own && nodes.length) own.store.select({ paths: nodes, current: nodes[0], edge: "" });
+    own?.socket.select(nodes);
   }
 
   const pathsOf = (item) =>
@@ -115,7 +118,7 @@ export function outline(root) {
       if (own) {
         await own.session.settled();
         own.close();
-        own = null;
+        own = beginning = null;
       }
       if (onCanvas?.session !== graph.session) {
         const { store, session } = graph;
@@ -123,7 +126,8 @@ export function outline(root) {
       }
       return onCanvas;
     }
-    own ??= await begin();
+    beginning ??= begin();
+    own = await beginning;
     return own;
   }
 
@@ -149,9 +153,15 @@ export function outline(root) {
       const edge = store.view.edges[store.selection.edge];
       if (edge) root.dispatchEvent(new CustomEvent("mn:select", { bubbles: true, detail: { nodes: [], edge } }));
     });
-    const socket = openSocket({ draft, after: () => store.server.version, hear: (message) => message.type === "ops" && session.hear(message) });
+    const socket = openSocket({
+      draft, after: () => store.server.version,
+      hear(message) {
+        if (message.type === "ops") session.hear(message);
+        if (message.type === "presence") othersHere(message, graph?.dataset.me);
+      },
+    });
     return {
-      store, session, commands: makeCommands({ store, session, api, canvas, say, open, readonly }),
+      store, session, socket, commands: makeCommands({ store, session, api, canvas, say, open, readonly }),
       close() {
         socket.close();
         session.close();
@@ -358,8 +368,36 @@ export function outline(root) {
       if (item !== before || item.tabIndex !== 0) mark(item, { focus: isLost, tell: had && nameOf(item) !== name });
       else if (isLost) (isOnButton ? item.querySelector("[data-more]") : item).focus();
     }
+    showPeople();
     if (wanted) land();
   }
+
+  // Who else is where
+
+  let people = [];
+  function showPeople() {
+    for (const sign of root.querySelectorAll(".outline-person")) sign.remove();
+    for (const item of root.querySelectorAll("[data-person]")) {
+      item.classList.remove(...[...item.classList].filter((one) => one.startsWith("mn-colour-")));
+      delete item.dataset.person;
+    }
+    for (const person of people) {
+      for (const path of person.selected ?? []) {
+        const item = itemOf(path);
+        if (!item || item.dataset.person) continue;
+        item.dataset.person = person.name;
+        item.classList.add(`mn-colour-${person.colour ?? 0}`);
+        const sign = document.createElement("span");
+        sign.className = "outline-person";
+        sign.textContent = `${person.name} is here. `;
+        item.querySelector(".outline-about").prepend(sign);
+      }
+    }
+  }
+  document.addEventListener("mn:presence", (event) => {
+    ({ people } = event.detail);
+    showPeople();
+  });
 
   const isOnShow = () => !document.hidden && root.checkVisibility() && !root.querySelector(".outline-menu");
   const news = makeNews({
@@ -437,5 +475,11 @@ export function outline(root) {
   document.querySelector("[data-outline-add]")?.addEventListener("click", () => run("palette", current() ?? null));
   const first = new URLSearchParams(location.search).get("node");
   mark((first && itemOf(first)) || seen()[0], { focus: false, tell: false });
+  // Where no canvas does it, the outline itself hears what others do and says who is here.
+  const isCanvasOnShow = () => isMounted() || (customElements.get("mn-graph") && graph?.checkVisibility() && !("failed" in graph.dataset));
+  const attend = () => !readonly && draft && !isCanvasOnShow() && engine().catch(() => {});
+  if (document.readyState === "complete") attend();
+  else addEventListener("load", attend, { once: true });
+  document.addEventListener("mn:mounted", () => own && engine());
   root.dataset.ready = "true";
 }
