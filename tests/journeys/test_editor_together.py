@@ -1,5 +1,5 @@
 """Two browsers on one draft, random operations, lost connections: both end where the server is, and all of it
-can be undone to the first byte.
+can be undone to the first byte. Of two people each takes back only their own, or is told why not.
 
 MN_TEST_OPERATIONS=1000 makes it the whole size; MN_TEST_SEED names another course of events.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.faults.harness import until
-from tests.journeys.conftest import Product, sign_in
+from tests.journeys.conftest import Product, second_person, sign_in
 
 pytestmark = [pytest.mark.browser]
 OPERATIONS = int(os.environ.get("MN_TEST_OPERATIONS", "150"))
@@ -58,14 +59,29 @@ STATE = """() => {
   const {nodes, edges, version} = graph.store.server;
   return {idle: graph.dataset.idle === 'true', version, nodes, edges};
 }"""
-UNDO_ALL = """async name => {
-  const headers = {'X-CSRFToken': document.querySelector('meta[name=csrf-token]').content};
-  for (let undone = 0; ; undone += 1) {
-    const answer = await fetch(`/api/v1/blueprints/${name}/draft/undo`, {method: 'POST', headers});
-    if (answer.ok) continue;
-    return {undone, code: (await answer.json()).code};
-  }
+UNDO = """async () => {
+  const graph = document.querySelector('mn-graph');
+  graph.voice.textContent = '';
+  const answer = await graph.session.ask(() => graph.api.undo());
+  return {undone: answer ? answer.undone_ops : [], words: graph.voice.textContent};
 }"""
+RESTORE = """async () => {
+  const headers = {'Content-Type': 'application/json',
+    'X-CSRFToken': document.querySelector('meta[name=csrf-token]').content};
+  const url = '/api/v1/blueprints/together/draft/restore';
+  return (await fetch(url, {method: 'POST', headers, body: JSON.stringify({seq: 0})})).status;
+}"""
+HISTORY = """async () => {
+  const lines = [];
+  for (let cursor = ''; cursor !== null; ) {
+    const url = `/api/v1/blueprints/together/draft/history?limit=200&cursor=${cursor}`;
+    const found = await (await fetch(url)).json();
+    lines.push(...found.items);
+    cursor = found.next;
+  }
+  return lines;
+}"""
+NOTHING = "nothing of yours to undo"
 
 
 def open_editor(context: BrowserContext) -> Page:
@@ -97,12 +113,56 @@ def settled(pages: list[Page]) -> list[dict[str, Any]]:
     return [page.evaluate(STATE) for page in pages]
 
 
-def test_two_browsers_end_on_the_servers_document_and_undo_leads_back(
-    browser: Browser, product: Product, tmp_path: Any
-) -> None:
+@pytest.fixture
+def together(product: Product, tmp_path: Path) -> None:
     file = tmp_path / "together.yaml"
     file.write_text(START)
     product.mn("blueprint", "import", str(file))
+
+
+def same_as_server(pages: list[Page]) -> int:
+    """All pages show what the server has; its version."""
+    shown = settled(pages)
+    asked = "async () => (await (await fetch('/api/v1/blueprints/together/draft/view')).json())"
+    server = pages[0].evaluate(asked)
+    for one in shown:
+        for part in ("version", "nodes", "edges"):
+            assert one[part] == server[part], part
+    return int(server["version"])
+
+
+def edit_at_random(pages: list[Page]) -> None:
+    chance, cut = random.Random(SEED), {0: 0, 1: 0}
+    kinds = ["add"] * 5 + ["move"] * 4 + ["note", "join", "join", "join", "part", "rename", "remove"]
+    for number in range(OPERATIONS):
+        for which, back in cut.items():
+            if back and number >= back:
+                pages[which].context.set_offline(False)
+                cut[which] = 0
+        which = chance.randrange(2)
+        if number % 25 == 12:
+            pages[which].context.set_offline(True)
+            cut[which] = number + 8
+        drawn = [chance.randrange(10**6) for _ in range(4)]
+        pages[which].evaluate(
+            ACT, [chance.choice(kinds), drawn[0], drawn[1], f"n{number}", drawn[2] % 2000, drawn[3] % 900]
+        )
+    for page in pages:
+        page.context.set_offline(False)
+    for page in pages:
+        until(
+            lambda page=page: page.evaluate(STATE)["idle"],
+            "a page to have sent everything",
+            60 + OPERATIONS / 2,
+        )
+    # Moves that wait for a slow server become one, and count as one.
+    assert same_as_server(pages) > OPERATIONS / 3, "most operations were refused"
+
+
+@pytest.mark.usefixtures("together")
+def test_two_browsers_end_on_the_servers_document_and_undo_leads_back(
+    browser: Browser, product: Product
+) -> None:
     contexts = [browser.new_context(base_url=product.base) for _ in range(2)]
     for context in contexts:
         context.set_default_timeout(60_000)
@@ -111,43 +171,57 @@ def test_two_browsers_end_on_the_servers_document_and_undo_leads_back(
     contexts[1].add_cookies(contexts[0].cookies())  # type: ignore[arg-type]
     pages = [open_editor(context) for context in contexts]
     assert source(pages[0]) == START
-
-    chance, cut = random.Random(SEED), {0: 0, 1: 0}
-    kinds = ["add"] * 5 + ["move"] * 4 + ["note", "join", "join", "join", "part", "rename", "remove"]
-    for number in range(OPERATIONS):
-        for which, back in cut.items():
-            if back and number >= back:
-                contexts[which].set_offline(False)
-                cut[which] = 0
-        which = chance.randrange(2)
-        if number % 25 == 12:
-            contexts[which].set_offline(True)
-            cut[which] = number + 8
-        drawn = [chance.randrange(10**6) for _ in range(4)]
-        pages[which].evaluate(
-            ACT, [chance.choice(kinds), drawn[0], drawn[1], f"n{number}", drawn[2] % 2000, drawn[3] % 900]
-        )
-    for context in contexts:
-        context.set_offline(False)
-    for page in pages:
-        until(
-            lambda page=page: page.evaluate(STATE)["idle"],
-            "a page to have sent everything",
-            60 + OPERATIONS / 2,
-        )
-
-    one, other = settled(pages)
-    asked = "async () => (await (await fetch('/api/v1/blueprints/together/draft/view')).json())"
-    server = pages[0].evaluate(asked)
-    assert one["version"] == other["version"] == server["version"]
-    assert one["nodes"] == other["nodes"] == server["nodes"]
-    assert one["edges"] == other["edges"] == server["edges"]
-    assert server["version"] > OPERATIONS / 2, "most operations were refused"
+    edit_at_random(pages)
 
     # Both are one person here, so that nothing of anybody else's stands in the way.
-    done = pages[0].evaluate(UNDO_ALL, "together")
-    assert done["code"] == "nothing_to_undo"
-    assert done["undone"] > OPERATIONS / 2
+    undone = 0
+    while (last := pages[0].evaluate(UNDO))["undone"]:
+        undone += 1
+    assert NOTHING in last["words"]
+    assert undone > OPERATIONS / 3
     assert source(pages[0]) == START
+    same_as_server(pages)
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.usefixtures("together")
+def test_of_two_people_each_takes_back_their_own_or_is_told_why_not(
+    browser: Browser, product: Product
+) -> None:
+    contexts = [
+        second_person(browser, product, "ann@example.com", "Ann"),
+        second_person(browser, product, "bob@example.com", "Bob"),
+    ]
+    pages = [open_editor(context) for context in contexts]
+    edit_at_random(pages)
+
+    # In turns, until neither can go on: what one takes back may be what the other had built on.
+    undone, last = [0, 0], ["", ""]
+    stuck = 0
+    while stuck < len(pages):
+        for which, page in enumerate(pages):
+            stuck += 1
+            while (answer := page.evaluate(UNDO))["undone"]:
+                undone[which] += len(answer["undone"])
+                stuck = 0
+            last[which] = answer["words"]
+            # Not a word too few: nothing is left, or who stands in the way, or what would break.
+            assert NOTHING in last[which] or "cannot be undone" in last[which], last[which]
+    assert all(undone), undone
+    same_as_server(pages)
+
+    history = pages[0].evaluate(HISTORY)
+    made = {line["op_id"]: line for line in history}
+    taken = [line for line in history if line["kind"] == "undo"]
+    assert len(taken) == sum(undone)
+    assert all(made[line["undoes"]]["actor"] == line["actor"] for line in taken)
+    by_undo = {line["undoes"] for line in taken}
+    assert {line["op_id"] for line in history if line["undone"]} == by_undo
+
+    # The log played backwards, through everything both did and took back.
+    assert pages[0].evaluate(RESTORE) == 200
+    assert source(pages[0]) == START
+    same_as_server(pages)
     for context in contexts:
         context.close()
