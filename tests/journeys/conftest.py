@@ -40,6 +40,10 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+START_SECONDS = 180.0
+"""For a machine that is busy with other tests; it usually takes three."""
+
+
 class Product:
     """One `mn up` and its data folder."""
 
@@ -47,7 +51,11 @@ class Product:
         self.data = folder / "data"
         self.env = environment(self.data, MN_LEASE_SECONDS="20", MN_POLL_SECONDS="1")
         self.process = Process([*MN, "up", "--no-browser", "--port", "0"], self.env, folder / "up.log")
-        found: re.Match[str] = until(self._link, "the sign-in link to be printed")
+        try:
+            found: re.Match[str] = until(self._link, "the sign-in link to be printed", START_SECONDS)
+        except BaseException:
+            self.process.stop()
+            raise
         self.link = found[0]
         self.base = self.link.split("/sign-in/")[0]
 
