@@ -200,7 +200,8 @@ def _error_of(child: Run) -> dict[str, Any]:
         "message": f"{child.blueprint_name} {child.status}: {why}",
         "permanent": True,
         "child": str(child.id),
-        "next": f"Look at run {child.id}; retry this step to start it again.",
+        "next": f"Retry what failed in run {child.id} and then this step, which takes up that run's result; "
+        "while that run stays as it is, a retry of this step starts a new one.",
     }
 
 

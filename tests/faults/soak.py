@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from tests.fake_remote import FakeRemote, serve
 from tests.faults import mixed
@@ -299,7 +300,7 @@ class Soak:
         from django.db import Error, connections
 
         try:
-            return not self._unfinished() and not self._poisoned()
+            return not self._unfinished() and not self._to_mend()
         except Error:
             # The last crash of the database took this process's connection with it.
             connections.close_all()
@@ -345,10 +346,25 @@ class Soak:
             with contextlib.suppress(MirrorNeuronError):
                 cancel_run(_me(), self.random.choice(ids), reason="changed my mind")
 
-    def _poisoned(self) -> bool:
+    def _to_mend(self) -> list[tuple[UUID, str]]:
+        """(run, path) of steps that were killed four times in a row by chance, and of subflows whose child died
+        of that and was mended since."""
         from apps.runs.models import Run
 
-        return any(r.error["code"] == "poison" for r in Run.objects.filter(status="failed").only("error"))
+        failed = list(Run.objects.filter(status="failed"))
+        children = [run.error["child"] for run in failed if run.error["code"] == "child_failed"]
+        mended = {
+            str(id)
+            for id in Run.objects.filter(id__in=children)
+            .exclude(status="failed")
+            .values_list("id", flat=True)
+        }
+        return [
+            # A step in a map fails its item, the map and the run: what is tried again is the step itself.
+            (run.id, str(run.error.get("path") or run.error["step"]))
+            for run in failed
+            if run.error["code"] == "poison" or run.error.get("child") in mended
+        ]
 
     def _start_runs(self) -> None:
         from apps.runs.services import start_run
@@ -378,18 +394,12 @@ class Soak:
 
     def _mend(self) -> None:
         """A step that was killed four times in a row by chance is poison; a person has it tried again."""
-        from apps.runs.models import Run
         from apps.runs.recovery import retry_step
         from mirrorneuron.base.errors import MirrorNeuronError
 
-        for run in Run.objects.filter(status="failed")[:20]:
-            error = run.error or {}
-            if error.get("code") != "poison":
-                continue
-            # A step in a map fails its item, the map and the run: what is tried again is the step itself.
-            path = str(error.get("path") or error["step"])
+        for run_id, path in self._to_mend()[:20]:
             with contextlib.suppress(MirrorNeuronError):
-                retry_step(_me(), run.id, path, reason="it died of what the harness did")
+                retry_step(_me(), run_id, path, reason="it died of what the harness did")
                 self.report.poisoned += 1
 
     def _answer_doubts(self) -> None:

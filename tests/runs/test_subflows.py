@@ -7,7 +7,8 @@ import pytest
 from apps.blueprints.models import Blueprint, Version
 from apps.ledger.models import Effect
 from apps.ledger.selectors import entries
-from apps.runs import ports, services, subflows
+from apps.runs import ports, recovery, services, subflows
+from apps.runs.errors import StepError
 from apps.runs.invariants import check_all
 from apps.runs.models import Run, Signal, Step
 from apps.runs.ports import Done, EffectCall
@@ -79,6 +80,34 @@ def test_a_child_that_fails_fails_the_step_with_its_words(start, child):
     assert run.status == "failed"
     assert run.error["code"] == "child_failed"
     assert run.error["child"] == str(child_of(run).id)
+
+
+def test_a_retry_takes_up_the_result_of_a_child_that_was_mended(start, child, alice, principal, monkeypatch):
+    answers = iter([StepError("not today", permanent=True), Done("paid")])
+
+    def moody(context):
+        answer = next(answers)
+        if isinstance(answer, StepError):
+            raise answer
+        return answer
+
+    monkeypatch.setitem(ports._handlers, "tool", moody)
+    name, _ = child([{"id": "pay", "kind": "tool", "tool": "pay"}])
+    run = start(name)
+    work_all()
+    run.refresh_from_db()
+    below = child_of(run)
+    assert (run.status, below.status) == ("failed", "failed")
+    recovery.retry_step(principal(alice), below.id, "pay", reason="it is tomorrow")
+    work_all()
+    run.refresh_from_db()
+    assert run.status == "failed", "what has ended goes on only when somebody says so"
+    recovery.retry_step(principal(alice), run.id, "sub", reason="its run was mended")
+    work_all()
+    run.refresh_from_db()
+    assert run.status == "succeeded"
+    assert child_of(run) == below, "no second one was started"
+    assert Step.objects.get(run=run, path="sub").output == child_of(run).output
 
 
 @pytest.mark.parametrize(
