@@ -347,8 +347,8 @@ class Soak:
                 cancel_run(_me(), self.random.choice(ids), reason="changed my mind")
 
     def _to_mend(self) -> list[tuple[UUID, str]]:
-        """(run, path) of steps that were killed four times in a row by chance, and of subflows whose child died
-        of that and was mended since."""
+        """(run, path) of steps killed four times in a row by chance, and of subflows whose child died of that
+        and was mended since."""
         from apps.runs.models import Run
 
         failed = list(Run.objects.filter(status="failed"))
