@@ -171,7 +171,8 @@ def source_at(draft: Draft, seq: int) -> str:
 
 
 def _entries(draft: Draft, after: int) -> list[Entry]:
-    rows = draft.operations.filter(seq__gt=after).order_by("seq")
+    # Without a lock somebody may have gone on since the row was read; its text knows nothing of that.
+    rows = draft.operations.filter(seq__gt=after, seq__lte=draft.version).order_by("seq")
     return [
         Entry(seq, op_id, undoes, splices_from(inverse))
         for seq, op_id, undoes, inverse in rows.values_list("seq", "op_id", "undoes", "inverse")

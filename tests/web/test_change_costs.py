@@ -134,3 +134,17 @@ def test_an_unchanged_form_is_not_sent_again(wide: str, browser: ClientOf, alice
     page.version += 1
     page.change(**title(40, "Look here"))
     assert page.client.get(place, headers=known).status_code == 200
+
+
+def test_an_earlier_text_is_right_although_somebody_has_gone_on_since(
+    wide: str, alice: User, browser: ClientOf, principal: Callable[..., Principal]
+) -> None:
+    page = Editor(browser(alice), wide)
+    first = drafts.draft_for(principal(alice), wide)
+    page.change(**title(24, "Look"))
+    read = drafts.draft_for(principal(alice), wide)
+    page.version += 1
+    page.change(kind="remove_node", node="n5")
+    assert drafts.source_at(read, first.version) == first.source
+    patch = drafts.patch_since(read, first.version)
+    assert patch is not None and list(patch["nodes"]) == ["n24"]
