@@ -347,24 +347,22 @@ class Soak:
                 cancel_run(_me(), self.random.choice(ids), reason="changed my mind")
 
     def _to_mend(self) -> list[tuple[UUID, str]]:
-        """(run, path) of steps killed four times in a row by chance, and of subflows whose child died of that
-        and was mended since."""
-        from apps.runs.models import Run
+        """(run, path) of steps killed four times in a row by chance, compensations too, and of subflows whose
+        child died of that and was mended since."""
+        from apps.runs.models import Run, Step
 
         failed = list(Run.objects.filter(status="failed"))
         children = [run.error["child"] for run in failed if run.error["code"] == "child_failed"]
-        mended = {
-            str(id)
-            for id in Run.objects.filter(id__in=children)
-            .exclude(status="failed")
-            .values_list("id", flat=True)
-        }
-        return [
-            # A step in a map fails its item, the map and the run: what is tried again is the step itself.
+        ended_well = Run.objects.filter(id__in=children).exclude(status="failed")
+        mended = set(map(str, ended_well.values_list("id", flat=True)))
+        # A step in a map fails its item, the map and the run: what is tried again is the step itself.
+        steps = [
             (run.id, str(run.error.get("path") or run.error["step"]))
             for run in failed
             if run.error["code"] == "poison" or run.error.get("child") in mended
         ]
+        asking = Step.objects.filter(status="waiting", reason="person").values_list("run_id", "path", "error")
+        return steps + [(run_id, path) for run_id, path, error in asking if (error or {})["code"] == "poison"]
 
     def _start_runs(self) -> None:
         from apps.runs.services import start_run
