@@ -30,6 +30,7 @@ def refusing() -> Iterator[Callable[[bool], None]]:
     def set_to(refuses: bool) -> None:
         with connection.cursor() as cursor:
             if connection.vendor == "sqlite":
+                cursor.execute("VACUUM")  # Pages that other tests have left free would be taken first.
                 # Never less than there are: the next page that is needed is one too many.
                 cursor.execute(f"PRAGMA max_page_count = {1 if refuses else 1 << 30}")
             else:
