@@ -154,15 +154,25 @@ def fine_cpu_seconds(pid: int) -> float:
 
     What has ended meanwhile is taken from its parent's own account, in ticks.
     """
+    if _scheduled(pid) is None:
+        return cpu_seconds(tree(pid))
     total = 0.0
-    for one in tree(pid):
+    # Parents last: what ends between the two is in its parent's account by then.
+    for one in reversed(tree(pid)):
         try:
-            total += int((PROC / str(one) / "schedstat").read_text().split()[0]) / 1e9
             fields = (PROC / str(one) / "stat").read_text().rpartition(")")[2].split()
-        except (OSError, ValueError, IndexError):
-            return cpu_seconds(tree(pid))
-        total += (int(fields[13]) + int(fields[14])) / TICKS
+        except OSError:
+            continue
+        total += (_scheduled(one) or 0.0) + (int(fields[13]) + int(fields[14])) / TICKS
     return total
+
+
+def _scheduled(pid: int) -> float | None:
+    """Seconds a process without threads has run; None where there is no such process or no such account."""
+    try:
+        return int((PROC / str(pid) / "schedstat").read_text().split()[0]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def rss(pids: Iterable[int]) -> int:

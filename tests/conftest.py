@@ -18,6 +18,7 @@ from apps.ledger import live
 from apps.workspaces.access import Channel, Principal, principal_for
 from apps.workspaces.models import Membership, User, Workspace
 from mirrorneuron.config import config
+from tests.dividing import Groups, turn_of
 from tests.services import Service, amqp, chromium, postgres, redis, required
 
 PrincipalOf = Callable[..., Principal]
@@ -29,8 +30,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("house")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups | None:
+    return Groups(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """MN_TEST_ONLY_DATABASE=1: leave out what never asks for a database; SQLite's turn has shown it."""
+    """What takes long goes first where several test at once.
+
+    MN_TEST_ONLY_DATABASE=1 leaves out what never asks for a database; SQLite's turn has shown it.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: turn_of(item.nodeid))
     if os.environ.get("MN_TEST_ONLY_DATABASE") != "1":
         return
     asking = [item for item in items if _asks_for_database(item)]
@@ -61,11 +72,14 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_flush() -> Iterator[None]:
-    """Between tests PostgreSQL's tables are emptied row by row.
+    """Between tests PostgreSQL's tables are emptied row by row, and nobody's permissions are written anew.
 
     To truncate fifty makes the server write each anew, which takes longer than most tests. Checks of foreign
     keys are off meanwhile: only a superuser may ask for that, and for others it stays as it is.
+    Django's own permissions and content types, which it would work out after every flush, are asked for by
+    nothing here: what somebody may do is in their membership.
     """
+    from django.core.management.commands import flush
     from django.db.backends.postgresql.operations import DatabaseOperations
 
     truncate = DatabaseOperations.sql_flush
@@ -82,6 +96,7 @@ def quick_flush() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "sql_flush", sql_flush)
+        patch.setattr(flush, "emit_post_migrate_signal", lambda *args, **options: None)
         yield
 
 
@@ -153,7 +168,7 @@ def _url(service: Service) -> str:
     return service.url
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def postgres_url() -> str:
     """Where PostgreSQL is; skips (or fails, when services are required) where there is none."""
     return _url(postgres())

@@ -17,9 +17,8 @@ from tests import services  # noqa: E402
 
 NOTHING_COLLECTED = 5
 APART = "faults or browser or services"
-"""Tests that start real processes: alone on the machine, so that their time limits mean something."""
-FAULTS = "tests/faults"
-"""Most of their time they wait for leases and timers, so a few of them go side by side."""
+"""Tests that start real processes. They wait for leases, timers and pages, so a few files go side by side."""
+SIDE_BY_SIDE = 3
 
 
 def main(arguments: list[str]) -> int:
@@ -39,11 +38,12 @@ def main(arguments: list[str]) -> int:
 
     workers = str(min(4, os.cpu_count() or 1))
     phase("SQLite", f"not ({APART})", "-n", workers)
-    phase("SQLite, real processes, browser and services", APART, f"--ignore={FAULTS}")
-    phase("Real faults", APART, "-n", "3", "--dist", "loadgroup", FAULTS)
     if found["PostgreSQL"].found:
         url = found["PostgreSQL"].url
         phase("PostgreSQL", f"not ({APART})", "-n", workers, DATABASE_URL=url, MN_TEST_ONLY_DATABASE="1")
+    together = ("-n", str(SIDE_BY_SIDE), "--dist", "loadgroup", "--no-loadscope-reorder")
+    phase("Real processes, browser and services", f"({APART}) and not alone", *together)
+    phase("What is measured by the clock, alone", f"({APART}) and alone")
     for service in found.values():
         if not service.found:
             lines.append(f"NOT TESTED: {service.missing}, so what needs it was skipped.")
@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> int:
 
 def pytest(arguments: list[str], environ: dict[str, str]) -> int:
     command = [sys.executable, "-m", "pytest", "-q", "-rs", *arguments]
-    inherited = {k: v for k, v in os.environ.items() if k != "DATABASE_URL"}
+    # Without bytecode every process would compile the tests anew, which takes as long as many of them.
+    inherited = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "PYTHONDONTWRITEBYTECODE")}
     return subprocess.call(command, cwd=ROOT, env={**inherited, **environ})
 
 

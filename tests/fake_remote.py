@@ -16,8 +16,9 @@ execution another, `{"event": "executed", …}`. So the log stays true when the 
                             requests to a path, the last entry for all later ones; GET /_log reads the log
 
 Scripts: `ok`, `execute_500`, `execute_hang:<seconds>`, `execute_reset`, `late:<seconds>` (executes, then
-answers late), `slow_execute:<seconds>` (executes late, then answers), `reset` (before executing),
-`429:<seconds>`, `status:<code>` (nothing is executed); on probe paths `absent` and `unknown`.
+answers late), `held` (executes, then answers once `release` lets it), `slow_execute:<seconds>` (executes
+late, then answers), `reset` (before executing), `429:<seconds>`, `status:<code>`
+(nothing is executed); on probe paths `absent` and `unknown`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+MOST_HELD = 120.0
+
 
 class FakeRemote:
     """State and log of one fake service; `serve()` gives it a port."""
@@ -54,6 +57,7 @@ class FakeRemote:
         self.times: Counter[str] = Counter()
         """How often a body with this `reference` was executed."""
         self.stopping = threading.Event()
+        self._released: dict[str, threading.Event] = {}
         self.url = ""
         self.open: dict[_Handler, int] = {}
         """Connections there are, each with the number of requests it has dealt with."""
@@ -66,6 +70,16 @@ class FakeRemote:
         """Set what happens to the next requests to a path; the last entry holds for all later ones."""
         with self._lock:
             self.scripts[path] = list(steps)
+            self._released[path] = threading.Event()
+
+    def release(self, path: str) -> None:
+        """Let the requests to a path be answered that are held since its script was set."""
+        self._released[path].set()
+
+    def hold(self, path: str) -> None:
+        """Wait until the path is released. Raises TimeoutError rather than leave a test hanging."""
+        if not self._released[path].wait(MOST_HELD):
+            raise TimeoutError(f"{path} was held and never released")
 
     def received(self, path: str = "", **body: Any) -> list[dict[str, Any]]:
         return self._lines("received", path, body)
@@ -242,6 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
         if step == "execute_hang":
             remote.stopping.wait(float(argument or 30))
             return self._reset()
+        if step == "held":
+            remote.hold(self.path)
         if step == "late":
             remote.stopping.wait(float(argument))
         return self._answer(done["status"], done["answer"])

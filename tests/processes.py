@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -34,6 +39,23 @@ def run_mn(data: Path, *args: object, **environ: str) -> subprocess.CompletedPro
         cwd=ROOT,
         env=environment(data, **environ),
     )
+
+
+@functools.cache
+def _with_tables() -> Path:
+    """A database in which nothing has happened, made once per test process."""
+    folder = Path(tempfile.mkdtemp(prefix="mn-tables-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    done = run_mn(folder, "migrate")
+    assert done.returncode == 0, done.stderr
+    return folder / "mirrorneuron.sqlite3"
+
+
+def lay_out(data: Path) -> Path:
+    """A data folder with the tables and nothing else: to copy them takes a moment, to make them seconds."""
+    data.mkdir(parents=True, exist_ok=True)
+    shutil.copy(_with_tables(), data)
+    return data
 
 
 class Up:
@@ -69,7 +91,7 @@ class Up:
         """SIGKILL it and return how many seconds passed until pages were answered by another one."""
         before, killed_at = self.health()["boot"], time.monotonic()
         os.kill(self.child(), signal.SIGKILL)
-        eventually(lambda: self.boot() not in (None, before), seconds=20)
+        eventually(lambda: self.boot() not in (None, before), seconds=120)
         return time.monotonic() - killed_at
 
     def boot(self) -> str | None:
@@ -101,10 +123,17 @@ class Background:
     def __init__(self, data: Path, log: Path, *args: str, **environ: str) -> None:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*MN, *args], stdout=output, stderr=output, cwd=ROOT, env=environment(data, **environ)
-            )
+                [*MN, *args], stdout=output, stderr=output, cwd=ROOT, env=environment(data, **environ),
+                start_new_session=True,
+            )  # fmt: skip
 
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(90)
+
+    def kill(self) -> None:
+        """With all it has started: a process of its pool would work on for nobody."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, re_path
 from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI, Swagger
+from ninja.openapi.schema import OpenAPISchema
 from ninja.parser import Parser
 
 import mirrorneuron
@@ -79,9 +80,23 @@ def _has_nul(value: Any) -> bool:
 
 
 class MirrorNeuronAPI(NinjaAPI):
-    def get_openapi_schema(self, **kwargs: Any) -> Any:
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._schemas: dict[str, OpenAPISchema] = {}
+        """By the path they begin with."""
+
+    def get_openapi_schema(
+        self, *, path_prefix: str | None = None, path_params: dict[str, Any] | None = None
+    ) -> OpenAPISchema:
+        """Worked out once, for it changes with the code alone and takes a second or two."""
+        prefix = self.get_root_path(path_params or {}) if path_prefix is None else path_prefix
+        if prefix not in self._schemas:
+            self._schemas[prefix] = self._worked_out(prefix)
+        return self._schemas[prefix]
+
+    def _worked_out(self, prefix: str) -> OpenAPISchema:
         """Problems are announced under their own media type; unsafe calls name their key header."""
-        schema = super().get_openapi_schema(**kwargs)
+        schema = super().get_openapi_schema(path_prefix=prefix)
         for path in schema["paths"].values():
             for method, operation in path.items():
                 for status, response in operation["responses"].items():

@@ -377,6 +377,8 @@ class Overlay(Shape):
     status: str
     simulate: bool
     running: bool
+    seq: int
+    """Of the run: `/ws/runs/{id}?format=json&after=SEQ` tells what happens next."""
     nodes: dict[str, Json]
     """By path {state?, seconds?, cost_usd?, stale?, pinned?}."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from apps.approvals.core.follows import acts_after
 from apps.approvals.core.states import Verb
 from apps.approvals.core.verbs import allowed_verbs
 from apps.blueprints.core.document import Node
-from apps.blueprints.ports import describe_call
+from apps.blueprints.ports import builtin_tools, describe_call
 from apps.blueprints.selectors import tools_of
 from apps.runs.errors import StepError
 from apps.runs.ports import Ask, Context, Outcome, Question
@@ -67,7 +68,11 @@ def _effect(context: Context, tool: str, proposal: dict[str, Any]) -> str:
         if spec is not None and spec.permission:
             return f"It will {spec.permission}."
         return f"The tool {tool} will be called with exactly these arguments."
-    return "Nothing leaves this system; the run goes on with exactly these values."
+    goes_on = "The run goes on with exactly these values" if proposal else "The run goes on"
+    acts = acts_after(context.document, context.node, builtin_tools())
+    if not acts:
+        return f"{goes_on}; nothing outside is changed before somebody is asked again, or it ends."
+    return f"{goes_on}, and what follows changes something outside: {', '.join(f'“{one}”' for one in acts)}."
 
 
 def _evidence(context: Context) -> list[dict[str, Any]]:

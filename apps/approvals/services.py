@@ -36,6 +36,8 @@ from apps.blueprints.ports import describe_call
 from apps.ledger import live
 from apps.ledger.core.states import EffectState
 from apps.ledger.models import Effect
+from apps.runs import store
+from apps.runs.inline import go_on, going_on
 from apps.runs.payloads import keep
 from apps.runs.services import locked_run
 from apps.runs.transact import RunTransaction
@@ -77,6 +79,7 @@ class _Answer:
         )
 
 
+@going_on
 def decide(
     principal: Principal,
     request_id: str | UUID,
@@ -117,6 +120,7 @@ def decide(
             _approve(tx, request, answer, people, earlier)
         else:
             _close(tx, request, answer)
+        go_on(tx)
     return request
 
 
@@ -145,20 +149,16 @@ def _approve(
     shown = request.action_hash
     if changed:
         _revise(request, final, changed, answer.principal)
-    decision = _record(request, answer, shown)
+    decision = _decision(request, answer, shown)
     tally = selectors.tally_of(request, people, [*earlier, decision])
+    edited = {"edited": changed} if changed else {}
     if not tally.is_met:
-        _save(request, state=RequestState.OPEN, claimed_by=None, claimed_at=None)
-        tx.entry(
-            "approval.counted",
-            request.step_path,
-            _said(request, answer, edited=changed) | {"missing": tally.missing},
-        )
-        _audit(request, answer, edited=changed)
+        _save(request, state=RequestState.OPEN, claimed_by_id=None, claimed_at=None)
+        _record(tx, "approval.counted", request, decision, answer, **edited, missing=tally.missing)
         return
     kept = keep(request.workspace_id, request.run_id, final)
     _save(request, state=RequestState.APPROVED, decided_at=now(), final=kept)
-    _said_so(tx, request, answer, edited=changed)
+    _record(tx, "approval.decided", request, decision, answer, **edited)
     labels = sorted({label for name in final for label in request.labels.get(name, ())})
     _resume(tx, request, answer, final, labels)
 
@@ -174,12 +174,12 @@ def _close(tx: RunTransaction, request: ApprovalRequest, answer: _Answer) -> Non
         output = {"feedback": answer.reason, "proposal": request.arguments}
     else:
         output = {"reason": answer.reason, "proposal": request.arguments}
-    _record(request, answer, request.action_hash)
+    decision = _decision(request, answer, request.action_hash)
     changes: dict[str, Any] = {"state": STATE_OF[answer.verb], "decided_at": now()}
     if answer.verb is Verb.ANSWER:
         changes["final"] = None
     _save(request, **changes)
-    _said_so(tx, request, answer, edited=[])
+    _record(tx, "approval.decided", request, decision, answer)
     _resume(tx, request, answer, output, labels)
 
 
@@ -430,8 +430,8 @@ def _claimed(request: ApprovalRequest) -> ClaimedByOther:
 # --- what is written ----------------------------------------------------------------------------------------
 
 
-def _record(request: ApprovalRequest, answer: _Answer, shown_hash: str) -> Decision:
-    return Decision.objects.create(
+def _decision(request: ApprovalRequest, answer: _Answer, shown_hash: str) -> Decision:
+    return Decision(
         request=request,
         user=answer.principal.user,
         actor_label=answer.principal.label,
@@ -448,18 +448,28 @@ def _record(request: ApprovalRequest, answer: _Answer, shown_hash: str) -> Decis
 
 def _save(request: ApprovalRequest, **changes: Any) -> None:
     """Compare and set: only a pending request changes, whoever else was quicker."""
-    if ApprovalRequest.objects.filter(id=request.id, state__in=PENDING).update(**changes) != 1:
+    if not store.change_if(ApprovalRequest, request.id, changes, "state", PENDING):
         raise _too_late(_fresh(request))
     for name, value in changes.items():
         setattr(request, name, value)
 
 
-def _said_so(tx: RunTransaction, request: ApprovalRequest, answer: _Answer, *, edited: list[str]) -> None:
-    tx.entry("approval.decided", request.step_path, _said(request, answer, edited=edited))
-    _audit(request, answer, edited=edited)
+def _record(
+    tx: RunTransaction, kind: str, request: ApprovalRequest, decision: Decision, answer: _Answer, **more: Any
+) -> None:
+    """The answer itself, the line in the run's history and the one in the audit log."""
+    said = _said(request, answer) | more
+    tx.entry(kind, request.step_path, said)
+    audit(
+        answer.principal,
+        f"approval.{answer.verb}",
+        str(request.id),
+        said | {"run": str(request.run_id), "step": request.step_path},
+        save=lambda entry: store.insert(decision, entry),
+    )
 
 
-def _said(request: ApprovalRequest, answer: _Answer, *, edited: list[str]) -> dict[str, Any]:
+def _said(request: ApprovalRequest, answer: _Answer) -> dict[str, Any]:
     return {
         "request": str(request.id),
         "verb": str(answer.verb),
@@ -469,18 +479,8 @@ def _said(request: ApprovalRequest, answer: _Answer, *, edited: list[str]) -> di
         "tool": request.tool,
         "action_hash": request.action_hash,
         "revision": request.revision,
-        **({"edited": edited} if edited else {}),
         **({"reason": answer.reason} if answer.reason else {}),
     }
-
-
-def _audit(request: ApprovalRequest, answer: _Answer, *, edited: list[str]) -> None:
-    audit(
-        answer.principal,
-        f"approval.{answer.verb}",
-        str(request.id),
-        _said(request, answer, edited=edited) | {"run": str(request.run_id), "step": request.step_path},
-    )
 
 
 def _fresh(request: ApprovalRequest) -> ApprovalRequest:

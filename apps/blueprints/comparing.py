@@ -1,4 +1,4 @@
-"""Two states of a blueprint beside each other: versions by number, the draft, what the gallery offers."""
+"""Two states of a blueprint beside each other: versions by number, the draft, one's own, the gallery's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from apps.blueprints.core.editing import operations as ops
 from apps.blueprints.core.editing.apply import Applied, apply
 from apps.blueprints.core.editing.spans import read
 from apps.blueprints.core.problems import Problem
-from apps.blueprints.core.renames import Known, chained, moved, renames_between
-from apps.blueprints.drafts import draft_for, renames_of
+from apps.blueprints.core.renames import Known, across, chained, moved, renames_between
+from apps.blueprints.draft_merging import would_merge
+from apps.blueprints.drafts import draft_for, has_private, private_draft, renames_of, renames_until
 from apps.blueprints.models import Version
 from apps.blueprints.ports import builtin_tools
 from apps.blueprints.selectors import blueprint_for, document_of, gallery_item, version_for
@@ -22,7 +23,7 @@ from mirrorneuron.base.ids import uuid7
 
 MOST_NESTED_RENAMES = 8
 """Rounds of looking for renamed steps: one that mentions another is found after that one."""
-DRAFT, GALLERY, NOTHING = "draft", "gallery", "nothing"
+DRAFT, PRIVATE, GALLERY, NOTHING = "draft", "private", "gallery", "nothing"
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Side:
     """One state of a blueprint."""
 
     reference: str
-    """`3`, `draft`, `gallery`, or `nothing` before the first version."""
+    """`3`, `draft`, `private`, `gallery`, or `nothing` before the first version."""
     label: str
-    """"Version 3", "The draft"."""
+    """"Version 3", "The draft"; "The shared draft" for whoever keeps one of their own."""
     document: Document
     source: str
     version: Version | None = None
@@ -81,14 +82,36 @@ class Comparison:
 def compare(principal: Principal, name: str, before: str = "", after: str = "") -> Comparison:
     """What differs between two states.
 
-    before, after: a version's number, `draft` or `gallery`. Without `after` the draft; without `before` the
-    newest version that is not `after` itself, or nothing at all when there is none.
-    Raises BlueprintNotFound, VersionNotFound, InvalidInput for a reference that is none of these.
+    before, after: a version's number, `draft` (the shared one), `private` (this person's own) or `gallery`.
+    Without `after` the shared draft; without `before` the newest version that is not `after` itself, or
+    nothing at all when there is none.
+    Raises BlueprintNotFound, VersionNotFound, StateNotFound for a private draft that is not there,
+    InvalidInput for a reference that is none of these.
     """
     blueprint_for(principal, name)
     newer = side(principal, name, after or DRAFT)
     older = side(principal, name, before) if before else _before(principal, name, newer)
+    if {older.reference, newer.reference} == {DRAFT, PRIVATE}:
+        newer = replace(newer, renames=_between_drafts(principal, name, to=newer.reference))
     return comparison(name, older, newer)
+
+
+def merging(principal: Principal, name: str) -> tuple[Comparison, list[dict[str, Any]]]:
+    """What merging this person's private draft would change in the shared one, and what would be left out."""
+    shared = draft_side(principal, name)
+    text, conflicts = would_merge(principal, name)
+    merged = of_text(name, text, label="The shared draft with yours merged", reference="merged")
+    mine = private_draft(principal, name)
+    merged = replace(merged, renames=tuple(chained(renames_of(mine))))
+    return comparison(name, shared, merged), conflicts
+
+
+def _between_drafts(principal: Principal, name: str, *, to: str) -> Known:
+    """What the shared and the private draft call differently: either may have renamed since they parted."""
+    mine = private_draft(principal, name)
+    theirs = chained(renames_of(draft_for(principal, name), after=mine.base_version or 0))
+    ours = chained(renames_of(mine))
+    return tuple(across(theirs, ours) if to == PRIVATE else across(ours, theirs))
 
 
 def comparison(name: str, before: Side, after: Side) -> Comparison:
@@ -129,8 +152,10 @@ def _with_names_of(before: Side, after: Side) -> tuple[Document, dict[str, str]]
 
 def side(principal: Principal, name: str, reference: str) -> Side:
     """One state by its reference. Raises as `compare` does."""
-    if reference == DRAFT:
-        return draft_side(principal, name)
+    if reference == PRIVATE:
+        private_draft(principal, name)  # Looking at it is no reason to begin one.
+    if reference in (DRAFT, PRIVATE):
+        return draft_side(principal, name, private=reference == PRIVATE)
     if reference == GALLERY:
         item = gallery_item(name)
         return Side(GALLERY, "The gallery's blueprint", document_of(item), item.source)
@@ -139,7 +164,7 @@ def side(principal: Principal, name: str, reference: str) -> Side:
     if not (reference.isdecimal() and len(reference) <= 9):
         raise InvalidInput(
             f'"{reference[:60]}" is no state of a blueprint.',
-            fields={"from": 'A version\'s number, "draft" or "gallery".'},
+            fields={"from": 'A version\'s number, "draft", "private" or "gallery".'},
             next="Write a version's number, or draft.",
         )
     return of_version(version_for(principal, name, int(reference)))
@@ -183,8 +208,13 @@ def of_text(
 def draft_side(principal: Principal, name: str, *, private: bool = False) -> Side:
     """The draft as it stands: the shared one, or this person's own."""
     found = draft_for(principal, name, private=private)
-    made = of_text(name, found.source, label="The draft", draft_version=found.version)
-    return replace(made, renames=tuple(chained(renames_of(found))))
+    if private:
+        label, reference = "Your private draft", PRIVATE
+    else:
+        label = "The shared draft" if has_private(principal, name) else "The draft"
+        reference = DRAFT
+    made = of_text(name, found.source, label=label, reference=reference, draft_version=found.version)
+    return replace(made, renames=renames_until(found))
 
 
 def _before(principal: Principal, name: str, newer: Side) -> Side:

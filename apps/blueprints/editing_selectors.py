@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.db.models import F, Max
 
-from apps.blueprints import drafts
+from apps.blueprints import draft_texts, drafts
 from apps.blueprints.core.editing import connect, palette
 from apps.blueprints.core.editing.fixes import Fix, Fixer
 from apps.blueprints.core.editing.fragment import fragment_of
@@ -36,14 +36,14 @@ class ToFix:
 
 def view_for(principal: Principal, name: str, *, private: bool = False) -> View:
     """Raises BlueprintNotFound for a stranger."""
-    return drafts.seen(drafts.draft_for(principal, name, private=private)).view
+    return draft_texts.seen(drafts.draft_for(principal, name, private=private)).view
 
 
 def targets_for(
     principal: Principal, name: str, source: str, *, private: bool = False
 ) -> list[connect.Target]:
     """Where an edge from `path` or `path.port` may go."""
-    found = drafts.seen(drafts.draft_for(principal, name, private=private))
+    found = draft_texts.seen(drafts.draft_for(principal, name, private=private))
     return connect.targets(found.source.data, source, builtin_tools())
 
 
@@ -57,7 +57,7 @@ def palette_for(
     private: bool = False,
 ) -> list[palette.Entry]:
     """What can be added, what fits best first."""
-    found = drafts.seen(drafts.draft_for(principal, name, private=private))
+    found = draft_texts.seen(drafts.draft_for(principal, name, private=private))
     return palette.palette(
         found.source.data,
         builtin_tools(),
@@ -75,10 +75,10 @@ def fragment_for(principal: Principal, name: str, paths: Sequence[str], *, priva
 
 def to_fix_for(principal: Principal, name: str, *, private: bool = False) -> list[ToFix]:
     """Everything there is to fix, errors first, each with where it is and what mends it."""
-    return to_fix_in(drafts.seen(drafts.draft_for(principal, name, private=private)))
+    return to_fix_in(draft_texts.seen(drafts.draft_for(principal, name, private=private)))
 
 
-def to_fix_in(found: drafts.Seen) -> list[ToFix]:
+def to_fix_in(found: draft_texts.Seen) -> list[ToFix]:
     """The same of a version that has been read, worked out once."""
     return found.once("to_fix", lambda: to_fix(found.source.data, found.problems, found.plan))
 

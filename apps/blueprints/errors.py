@@ -11,6 +11,7 @@ MirrorNeuronError
 ├── UndoRefused         (Conflict)      what was to be taken back has been changed since
 ├── NothingToUndo       (Conflict)      this person has nothing (left) to take back or to do again
 ├── StateNotFound       (NotFound)      the draft has no such moment
+├── PrivateDraft        (Conflict)      what was asked for is done with the shared draft only
 ├── DraftMoved          (Conflict)      somebody changed the draft since the person looked at it
 ├── ReviewStands        (Conflict)      an open or refused review stands against publishing
 ├── ReviewClosed        (Conflict)      the review is over
@@ -101,6 +102,16 @@ class StateNotFound(NotFound):
     code = "state_not_found"
 
 
+class PrivateDraft(Conflict):
+    code = "private_draft"
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(
+            f"{what} is the shared draft of {name}, not a private one; nothing was done.",
+            next="Merge your private draft into the shared one first (POST draft/merge).",
+        )
+
+
 class DraftMoved(Conflict):
     """seen: the draft's version the person looked at; found: the one it has now."""
 
@@ -108,8 +119,9 @@ class DraftMoved(Conflict):
 
     def __init__(self, name: str, *, seen: int, found: int) -> None:
         self.seen, self.found = seen, found
+        how = f"you saw {seen}, it is at {found}" if seen != found else "it follows another version now"
         super().__init__(
-            f"The draft of {name} has changed since you looked at it (you saw {seen}, it is at {found}).",
+            f"The draft of {name} has changed since you looked at it ({how}).",
             next="Look at what changed, then decide again.",
             seen=seen,
             version=found,

@@ -109,6 +109,8 @@ class Draft(models.Model):
     """Of a private draft: the version of the shared one that it was copied from."""
     base_source = models.TextField(blank=True)
     """Of a private draft: the text that it was copied from."""
+    last_test = models.UUIDField(null=True, editable=False)
+    """The run that tested it last; retention may have taken it away."""
     created_at = models.DateTimeField(default=now)
     updated_at = models.DateTimeField(default=now)
 

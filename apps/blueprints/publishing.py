@@ -11,9 +11,9 @@ from typing import Any
 
 from django.db import transaction
 
-from apps.blueprints import drafts, services
+from apps.blueprints import draft_log, drafts, services
 from apps.blueprints.core.reviewing import warning_before_publishing
-from apps.blueprints.errors import BlueprintNotFound, DraftMoved, NameTaken, ReviewStands
+from apps.blueprints.errors import BlueprintNotFound, NameTaken, PrivateDraft, ReviewStands
 from apps.blueprints.models import Blueprint, GalleryItem, Version
 from apps.blueprints.reviews import close_published, current_review, has_changed
 from apps.blueprints.selectors import blueprint_for, gallery_item, version_for
@@ -27,17 +27,28 @@ _NAME_LINE = re.compile(r"^(?P<before>[^\n:]*\bname['\"]?\s*:\s*)(?P<value>\"[^\
 
 @transaction.atomic
 def publish_draft(
-    principal: Principal, name: str, *, draft_version: int, notes: str = "", anyway: bool = False
+    principal: Principal,
+    name: str,
+    *,
+    draft_version: int,
+    draft_text: str = "",
+    notes: str = "",
+    anyway: bool = False,
+    private: bool = False,
 ) -> Version:
     """Publish the draft as it stood at this version of it; identical content gives the version that has it.
 
+    draft_text: fingerprint of the text that was looked at, from who has it.
     anyway: although a review is open, refused, or older than the draft; the audit says so.
-    Raises BlueprintInvalid with every problem, DraftMoved when somebody changed it since, ReviewStands.
+    private: whether the person means a draft of their own, which is merged first and never published itself.
+    Raises BlueprintInvalid with every problem, DraftMoved when somebody changed it since, ReviewStands,
+    PrivateDraft.
     """
     principal.require(Permission.EDIT)
-    draft = drafts.locked(principal, name)
-    if draft.version != draft_version:
-        raise DraftMoved(name, seen=draft_version, found=draft.version)
+    blueprint_for(principal, name)
+    if private:
+        raise PrivateDraft(name, "What is published")
+    draft = draft_log.locked_as_seen(principal, name, version=draft_version, text=draft_text)
     review = current_review(principal, name)
     warning = ""
     if review is not None:
@@ -59,6 +70,18 @@ def publish_draft(
                 {"review": str(review.id), "why": warning},
             )
     return version
+
+
+def publish_as_it_stands(
+    principal: Principal, name: str, *, notes: str = "", anyway: bool = False
+) -> Version:
+    """Publish the shared draft as it is at this moment, for who names no state of it, as a command does.
+
+    A draft nobody has touched is the newest version, also one without a number. Raises as `publish_draft`.
+    """
+    principal.require(Permission.EDIT)
+    seen = drafts.draft_for(principal, name).version
+    return publish_draft(principal, name, draft_version=seen, notes=notes, anyway=anyway)
 
 
 @transaction.atomic

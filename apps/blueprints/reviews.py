@@ -7,17 +7,20 @@ One is current at a time: asking anew withdraws the one before.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Count, QuerySet
 
-from apps.blueprints import drafts
+from apps.blueprints import draft_log, draft_texts, drafts
 from apps.blueprints.core import canonical
+from apps.blueprints.core.boundaries import all_nodes
+from apps.blueprints.core.renames import followed
 from apps.blueprints.core.reviewing import ReviewState, Verdict, standing
-from apps.blueprints.errors import DraftMoved, NotAReviewer, ReviewClosed, ReviewNotFound
-from apps.blueprints.models import Review, ReviewAnswer, ReviewComment, Version
+from apps.blueprints.errors import NotAReviewer, PrivateDraft, ReviewClosed, ReviewNotFound
+from apps.blueprints.models import Draft, Review, ReviewAnswer, ReviewComment, Version
 from apps.blueprints.selectors import blueprint_for
 from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
@@ -99,17 +102,28 @@ def _all(principal: Principal) -> QuerySet[Review]:
 
 @transaction.atomic
 def ask_review(
-    principal: Principal, name: str, people: Iterable[Any], *, draft_version: int, note: str = ""
+    principal: Principal,
+    name: str,
+    people: Iterable[Any],
+    *,
+    draft_version: int,
+    draft_text: str = "",
+    note: str = "",
+    private: bool = False,
 ) -> Review:
     """Ask people to look at the draft as it stands. The review before it, if any, is withdrawn.
 
-    people: ids of members; never the one who asks. draft_version: what the person who asks has seen.
-    Raises InvalidInput for nobody or for strangers, DraftMoved when somebody changed the draft since.
+    people: ids of members; never the one who asks. draft_version: what the person who asks has seen;
+    draft_text: fingerprint of the text of it, from who has it.
+    private: whether the person means a draft of their own, which nobody else can look at.
+    Raises InvalidInput for nobody or for strangers, DraftMoved when somebody changed the draft since,
+    PrivateDraft.
     """
     principal.require(Permission.EDIT)
-    draft = drafts.locked(principal, name)
-    if draft.version != draft_version:
-        raise DraftMoved(name, seen=draft_version, found=draft.version)
+    blueprint_for(principal, name)
+    if private:
+        raise PrivateDraft(name, "What others are asked to look at")
+    draft = draft_log.locked_as_seen(principal, name, version=draft_version, text=draft_text)
     possible = {str(user.id): user for user in possible_reviewers(principal)}
     asked = [possible.get(str(one)) for one in dict.fromkeys(str(one) for one in people)]
     if not asked or None in asked:
@@ -249,8 +263,23 @@ def resolve_comment(
     return review_for(principal, review.id)
 
 
-def waiting_comments(principal: Principal, name: str) -> tuple[UUID | None, dict[str, int]]:
-    """The current review's id and, by the step they are about, how many of its comments are not settled."""
+@dataclass(frozen=True)
+class Waiting:
+    """Comments on one step that are not settled."""
+
+    review: UUID
+    node: str
+    """The step's path in the reviewed draft."""
+    now: str
+    """Its path where the comments are shown: it may have been renamed since."""
+    count: int
+
+
+def waiting_comments(principal: Principal, name: str, draft: Draft | None = None) -> list[Waiting]:
+    """Those of the current review, by the step they are about.
+
+    draft: where they are shown, shared or private; without one, steps are called as they were.
+    """
     principal.require(Permission.READ)
     rows = ReviewComment.objects.filter(
         review__blueprint__workspace=principal.workspace,
@@ -258,13 +287,28 @@ def waiting_comments(principal: Principal, name: str) -> tuple[UUID | None, dict
         review__closed_at=None,
         resolved_at=None,
     ).exclude(node="")
-    found = list(rows.values_list("review_id", "node").annotate(Count("id")).order_by("node"))
-    return (found[0][0] if found else None), {node: count for _, node, count in found}
+    found = list(
+        rows.values_list("review_id", "review__draft_version", "node").annotate(Count("id")).order_by("node")
+    )
+    if not found:
+        return []
+    renames = drafts.renames_until(draft, since=found[0][1]) if draft is not None else []
+    there = _paths_in(draft) if draft is not None and renames else frozenset[str]()
+
+    def now(node: str) -> str:
+        path = followed(node, renames)
+        # A text that was written over, or brought back, has names that no rename tells of.
+        return node if path not in there and node in there else path
+
+    return [Waiting(review, node, now(node), count) for review, _, node, count in found]
+
+
+def _paths_in(draft: Draft) -> frozenset[str]:
+    return frozenset(path for path, _ in all_nodes(draft_texts.seen(draft).plan.document.graph))
 
 
 def nodes_of(review: Review) -> dict[str, str]:
     """Path → title of every step of the reviewed draft."""
-    from apps.blueprints.core.boundaries import all_nodes
     from apps.blueprints.core.text_fit import title_of
     from apps.blueprints.services import check_source
 

@@ -67,7 +67,7 @@ def version_for(principal: Principal, name: str, number: int | None = None) -> V
     if latest is None:
         raise VersionNotFound(
             f'Blueprint "{name}" has no published version.',
-            next="Publish it: mn blueprint publish " + name + ".",
+            next=f"Publish its draft in the editor, or with: mn blueprint publish {name}.",
         )
     raise VersionNotFound(
         f'Blueprint "{name}" has no version {number}; the latest is {latest}.', next=f"Use {name}@{latest}."

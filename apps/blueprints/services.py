@@ -26,7 +26,6 @@ from apps.blueprints.errors import (
     BlueprintNotFound,
     NameMismatch,
     NameTaken,
-    VersionNotFound,
 )
 from apps.blueprints.models import Blueprint, GalleryItem, Version
 from apps.blueprints.ports import builtin_tools
@@ -109,22 +108,13 @@ def store_unpublished(principal: Principal, text: str) -> Version:
     return import_blueprint(principal, text, publish=False)
 
 
-def publish(principal: Principal, name: str, text: str | None = None, notes: str = "") -> Version:
-    """Publish a text as the next version of a blueprint; without a text, its newest unpublished version.
+def publish(principal: Principal, name: str, text: str, notes: str = "") -> Version:
+    """Publish a text as the next version of a blueprint.
 
     Identical content gives the version that has it already; an unpublished one gets a number.
-    Raises BlueprintInvalid, NameMismatch, BlueprintArchived, BlueprintNotFound, VersionNotFound.
+    Raises BlueprintInvalid, NameMismatch, BlueprintArchived.
     """
     principal.require(Permission.EDIT)
-    if text is None:
-        blueprint = blueprint_for(principal, name)
-        newest = blueprint.versions.filter(is_trial=False).order_by("-created_at", "-id").first()
-        if newest is None:
-            raise VersionNotFound(
-                f'Blueprint "{name}" has nothing to publish.',
-                next="Give the text: mn blueprint publish NAME FILE.",
-            )
-        text = newest.source
     document = _checked(text, publishing=True)
     if document.metadata.name != name:
         raise NameMismatch(
@@ -136,12 +126,12 @@ def publish(principal: Principal, name: str, text: str | None = None, notes: str
 
 
 def export(principal: Principal, name: str, number: int | None = None) -> str:
-    """The text of a version as its author wrote it; the latest published one, or else the newest there is."""
+    """The text of a version as its author wrote it; the latest published one, or else the shared draft."""
+    from apps.blueprints.drafts import draft_for
+
     blueprint = blueprint_for(principal, name)
     if number is None and not blueprint.versions.filter(number__isnull=False).exists():
-        newest = blueprint.versions.filter(is_trial=False).order_by("-created_at", "-id").first()
-        if newest is not None:
-            return newest.source
+        return draft_for(principal, name).source
     return version_for(principal, name, number).source
 
 

@@ -34,6 +34,8 @@ RETRY_PER_SUCCESS = 0.1
 IDLE_SECONDS = 3600.0
 REST_SECONDS = 1.0
 """For whoever says "too many requests" and not how long to wait."""
+MOST_REST_SECONDS = 3600.0
+"""More is not believed, as by whoever retries."""
 _LEVEL = tuple(f.name for f in fields(Level))
 _HEALTH = tuple(f.name for f in fields(Health))
 M = TypeVar("M", bound=Model)
@@ -119,7 +121,8 @@ def _take(call: Outgoing, wanted: set[str], reserved: Collection[str]) -> Ticket
     if health is not None and answer is breakers.Answer.WAIT:
         turned, due = breakers.turned_away(_health(health), at, random.random())
         _store(health, turned, _HEALTH)
-        return Later(due, f"{_name(call.target)} to work again: it is not called while it keeps failing")
+        words = f"{_name(call.target)} to work again: it is not called while it keeps failing"
+        return Later(due, words, tuple(reserved))
     waits: list[tuple[datetime, str]] = []
     kept: list[str] = []
     for bucket in _locked(_buckets(call, wanted)):
@@ -148,7 +151,7 @@ def report(ticket: Ticket, reply: Reply, *, retry_after: float | None = None, er
     """
     call = ticket.call
     if reply is Reply.RESTS or retry_after:
-        _rest(call, REST_SECONDS if retry_after is None else retry_after)
+        _rest(call, REST_SECONDS if retry_after is None else min(MOST_REST_SECONDS, retry_after))
     if not call.has_breaker:
         return
     if reply is Reply.FAILED:

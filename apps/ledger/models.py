@@ -34,8 +34,8 @@ class EntryBatch(models.Model):
     )
     at = models.DateTimeField()
     lines = models.TextField()
-    """JSON without spaces: [[kind, step path or "", attempt or null, data], …], see `core.lines`. Text, since
-    nothing asks the database to look inside, and jsonb is larger and dearer to write."""
+    """JSON without spaces, a list for each entry; `core.lines` tells its form. Text, since nothing asks the
+    database to look inside, and jsonb is larger and dearer to write."""
 
 
 class Effect(models.Model):

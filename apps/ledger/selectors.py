@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from apps.ledger.core.lines import mark_of_path, marks_of_kind, unpacked
+from apps.ledger.core.lines import marks_of_kind, marks_of_path, unpacked
 from apps.ledger.models import Effect, EntryBatch
 
 BATCHES_AT_ONCE = 200
@@ -83,16 +83,20 @@ def _matching(
     if since is not None:
         batches = batches.filter(at__gte=since)
     if kinds:
-        some = Q()
-        for mark in chain.from_iterable(map(marks_of_kind, kinds)):
-            some |= Q(lines__contains=mark)
-        batches = batches.filter(some)
-    if path is not None:
-        batches = batches.filter(lines__contains=mark_of_path(path))
+        batches = batches.filter(_any_of(chain.from_iterable(map(marks_of_kind, kinds))))
+    if path:
+        batches = batches.filter(_any_of(marks_of_path(path)))
     for batch in batches.order_by("seq"):
         for entry in _entries_of(batch):
             if (not kinds or entry.kind in kinds) and (path is None or entry.step_path == path):
                 yield entry
+
+
+def _any_of(marks: Iterable[str]) -> Q:
+    some = Q()
+    for mark in marks:
+        some |= Q(lines__contains=mark)
+    return some
 
 
 def _entries_of(batch: EntryBatch) -> list[Entry]:

@@ -9,7 +9,7 @@ from apps.runs.errors import StepError
 from apps.runs.names import Names
 
 
-def run_check(kind: str, args: dict[str, Any], names: Names, scope: str = "", **extra: Any) -> CheckResult:
+def run_check(kind: str, args: dict[str, Any], names: Names, scope: str = "", /, **extra: Any) -> CheckResult:
     """expression: {that: CEL}. schema: {value, schema}. grounded: {claim, sources}.
 
     Raises StepError (permanent) when an argument is missing or cannot be evaluated.

@@ -52,7 +52,7 @@ def timeout_of(node: Node) -> float:
     return node.timeout or LIMITS.step_timeout_seconds
 
 
-def claim_in(tx: RunTransaction, path: str, worker: UUID) -> Claim:
+def claim_in(tx: RunTransaction, path: str, worker: UUID | None) -> Claim:
     """Claim a step inside a decision that has found it claimable."""
     step = tx.step(path)
     resumed = step.attempt > 0

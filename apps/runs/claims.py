@@ -14,6 +14,7 @@ from enum import Enum
 from uuid import UUID
 
 from django.db import Error as DatabaseTrouble
+from django.db import InterfaceError, OperationalError
 
 from apps.runs import queueing, slots, store
 from apps.runs.candidates import Candidates, ready_steps
@@ -101,14 +102,29 @@ def _try(candidate: Candidate, worker: UUID, queues: Sequence[str]) -> Claim | M
                 return _try_on(together, run, state, candidate.path, worker, queues, beside=True)
         except SeqMoved:
             pass  # Another process changed it.
+        except _Unforeseen:
+            pass  # What is known was changed by the decision that failed.
         try:
-            return _try_as_read(together, candidate, worker, queues)
-        except SeqMoved:
+            try:
+                return _try_as_read(together, candidate, worker, queues)
+            except _Unforeseen:
+                # Claimed by itself, it fails if it is to blame, and keeps none of its neighbours.
+                return _try_as_read(together, candidate, worker, queues, by_itself=True)
+        except (SeqMoved, _Unforeseen):
             return Missed.RUN
 
 
+class _Unforeseen(Exception):
+    """What the step makes happen cannot be decided or stored; nobody knows why."""
+
+
 def _try_as_read(
-    together: Together, candidate: Candidate, worker: UUID, queues: Sequence[str]
+    together: Together,
+    candidate: Candidate,
+    worker: UUID,
+    queues: Sequence[str],
+    *,
+    by_itself: bool = False,
 ) -> Claim | Missed:
     run_id, path = candidate.run_id, candidate.path
     try:
@@ -128,7 +144,7 @@ def _try_as_read(
         # One run that cannot even be read must not stand before all others.
         log.exception("claim.failed", run=str(run_id), step=path)
         return Missed.RUN
-    return _try_on(together, run, state, path, worker, queues)
+    return _try_on(together, run, state, path, worker, queues, by_itself=by_itself)
 
 
 def _try_on(
@@ -140,10 +156,12 @@ def _try_on(
     queues: Sequence[str],
     *,
     beside: bool = False,
+    by_itself: bool = False,
 ) -> Claim | Missed:
-    """state: the run as somebody knows it. beside: any other step will do when this one has gone.
+    """state: the run as somebody knows it. beside: any other step will do when this one has gone. by_itself:
+    claim the step, also one that only computes.
 
-    Raises SeqMoved when the run is not like that any more.
+    Raises SeqMoved when the run is not like that any more, _Unforeseen.
     """
     run_id = run.id
     try:
@@ -158,7 +176,7 @@ def _try_on(
             claim, missed = None, Missed.DONE
             if not queueing.may_begin(tx):
                 missed = Missed.RUN
-            elif tx.is_pure(step):
+            elif tx.is_pure(step) and not by_itself:
                 work_inline(tx, worker, queues, first=path)
                 following = next_in_chain(tx, queues)
                 if following is not None:
@@ -180,11 +198,13 @@ def _try_on(
         raise
     except (StaleStep, RunNotFound):
         return Missed.RUN
-    except DatabaseTrouble:
-        raise
-    except Exception:
+    except (OperationalError, InterfaceError):
+        raise  # The database went away, not the step.
+    except Exception as exc:
         log.exception("claim.failed", run=str(run_id), step=path)
-        return Missed.RUN
+        if by_itself and isinstance(exc, DatabaseTrouble):
+            raise
+        raise _Unforeseen from exc
 
 
 def needs_empty_process(queues: Sequence[str]) -> bool:

@@ -27,9 +27,11 @@ from apps.runs.checks import run_check
 from apps.runs.claim import Claim, timeout_of
 from apps.runs.core.checks import CheckResult
 from apps.runs.core.plan import UNDO, container_of, enclosing, pass_path, pass_scope
+from apps.runs.core.state import StepState
 from apps.runs.core.states import StepStatus
 from apps.runs.core.transition import NewEntry
 from apps.runs.errors import StaleStep, StepError
+from apps.runs.inbox import sources_of_inputs
 from apps.runs.models import Call, Step
 from apps.runs.names import OF_PASS
 from apps.runs.payloads import packed_value, whole, write
@@ -75,6 +77,8 @@ class StepContext:
         self.touched_effects = claim.resumed
         self.has_called = False
         """Something has left in this attempt."""
+        self._ended: dict[str, tuple[int, dict[str, StepState]]] = {}
+        """By scope the `seq` for which it was worked out, and the latest finished step of each node."""
         self._unsure: tuple[Held, RunTransaction] | None = None
         """The last transaction, as long as its commit was not answered."""
         self.late_results: list[tuple[Effect, dict[str, Any]]] = []
@@ -95,7 +99,7 @@ class StepContext:
         """`round` is the step's own; in a loop's body the loop's, unless a back edge repeats the step."""
         return {"round": self.round} if self.round > 1 or not self.scope else {}
 
-    def check(self, kind: str, args: dict[str, Any], **extra: Any) -> CheckResult:
+    def check(self, kind: str, args: dict[str, Any], /, **extra: Any) -> CheckResult:
         """Run one check with its arguments rendered where this step stands."""
         return run_check(kind, args, self.claim.names, self.scope, **self._round(), **extra)
 
@@ -104,7 +108,7 @@ class StepContext:
         for reference in _references(template):
             root, _, rest = reference.partition(".")
             if root == "inputs":
-                labels.add("user")
+                labels |= {"user", *sources_of_inputs(self.claim.run)}
             elif root == "steps" and rest:
                 labels.update(self._labels_of_step(rest.partition(".")[0]))
             elif root in OF_PASS and self.scope:
@@ -119,9 +123,17 @@ class StepContext:
     def _labels_of_step(self, node: str) -> Iterable[str]:
         for scope in enclosing(self.scope):
             if node in self.claim.names.plan.for_scope(scope).nodes:
-                step = self.claim.state.latest_ended(node, scope)
+                step = self._latest_ended(scope).get(node)
                 return step.labels if step else ()
         return ()
+
+    def _latest_ended(self, scope: str) -> dict[str, StepState]:
+        """A wide join asks for the steps before it one by one, and each answer looks at all of them."""
+        state = self.claim.state
+        known = self._ended.get(scope)
+        if known is None or known[0] != state.seq:
+            known = self._ended[scope] = state.seq, state.all_latest_ended(scope)
+        return known[1]
 
     def _labels_of_pass(self) -> Iterable[str]:
         """Items and earlier rounds come from what their container was given, and from the body itself."""
@@ -212,7 +224,8 @@ class StepContext:
         if self.node.progress is None or step.started_at is None:
             return step.deadline_at
         whole = step.started_at + timedelta(seconds=timeout_of(self.node))
-        return min(whole, step.expires_at) if step.expires_at else whole
+        # Where a doubt is cleared up the attempt may last longer than its step.
+        return max(min(whole, step.expires_at), step.deadline_at) if step.expires_at else whole
 
     def progress(self, note: str = "", *, at_least: float = 0.0) -> None:
         if self.node.progress is None:

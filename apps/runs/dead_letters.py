@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import Error as DatabaseTrouble
 from django.db.models import Count, Exists, Max, Min, OuterRef, QuerySet, TextField, Value
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce, Concat, Replace
 
 from apps.runs.core.states import RunStatus
-from apps.runs.errors import QueueFull
-from apps.runs.models import Run
+from apps.runs.errors import QueueFull, RunConflict
+from apps.runs.models import Run, Step
 from apps.runs.plans import plan_for
 from apps.runs.queueing import check_room
 from apps.runs.recovery import need_reason, retry_step
@@ -22,7 +23,9 @@ from apps.workspaces.core.roles import Permission
 from apps.workspaces.services import audit
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.errors import InvalidInput, MirrorNeuronError
+from mirrorneuron.base.logs import logger
 
+log = logger(__name__)
 SINCE_DAYS = 30
 MOST_AT_ONCE = 500
 GROUPS = 200
@@ -75,7 +78,8 @@ def redrive(
 ) -> dict[str, Any]:
     """Retry failed runs, the oldest first, each with its own ledger entry and audit.
 
-    A run that failed before its first step is started again, once. It stops where the queue is full.
+    A run that failed before its first step is started again, once; one that had begun and failed as a whole
+    is refused, since that would do again what was done. It stops where the queue is full.
     preview: say which runs it would be and change nothing.
     Returns {redriven: [{run, as}], refused: [{run, code, message}], left, stopped}: `left` is how many are
     dead letters still, `stopped` why it went no further. Raises Forbidden, or InvalidInput without a reason.
@@ -88,7 +92,9 @@ def redrive(
         )
     need_reason(reason, preview)
     failed = _failed(principal, code, blueprint, since)
-    chosen = list(failed.order_by("id").select_related("version")[:limit])
+    # A child before the run it is part of, which takes up a child that goes on and else starts another one.
+    by_age = failed.order_by(Coalesce("root_id", "id"), "-id")
+    chosen = list(by_age.select_related("version")[:limit])
     redriven: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     stopped = ""
@@ -100,6 +106,13 @@ def redrive(
             break
         except MirrorNeuronError as exc:
             refused.append({"run": str(run.id), "code": exc.code, "message": exc.message})
+        except DatabaseTrouble:
+            raise
+        except Exception as exc:
+            # It would be the first of the next redrive too, and keep all others from going on.
+            log.error("redrive.failed", run=str(run.id), exc_info=exc)
+            message = f"{type(exc).__name__}: {exc}"
+            refused.append({"run": str(run.id), "code": "unexpected_error", "message": message})
     if not preview and redriven:
         what = {"code": code, "blueprint": blueprint, "reason": reason, "runs": len(redriven)}
         audit(principal, "dead_letters.redrive", blueprint or code or "all", what)
@@ -135,6 +148,7 @@ def _again(principal: Principal, run: Run, reason: str, preview: bool) -> str:
     if step:
         retry_step(principal, run.id, step, reason=reason, preview=preview)
         return str(run.id)
+    _check_untouched(run)
     if preview:
         return str(run.id)
     labels = {**run.labels, "redrive_of": str(run.id)}
@@ -147,3 +161,19 @@ def _again(principal: Principal, run: Run, reason: str, preview: bool) -> str:
         simulate=run.simulate,
     )
     return str(fresh.id)
+
+
+def _check_untouched(run: Run) -> None:
+    """Raises RunConflict where a run in its place would do again what was done, or what its parent does."""
+    if run.parent_id is not None:
+        raise RunConflict(
+            f"Run {run.id} is part of run {run.parent_id}; by itself it is not started again.",
+            code="has_parent",
+            next="Retry the step of that run which started it.",
+        )
+    if Step.objects.filter(run_id=run.id, attempt__gt=0).exists():
+        raise RunConflict(
+            f"Run {run.id} failed as a whole after it had begun; started again, it would do all of it again.",
+            code="has_begun",
+            next="Fork it: the fork keeps what was done and goes on from there.",
+        )

@@ -18,6 +18,7 @@ from apps.runs.core.state import StepState
 from apps.runs.core.states import RUN_ENDED, StepStatus
 from apps.runs.errors import RunNotFound, StaleStep
 from apps.runs.models import Run, Step
+from apps.runs.passing_over import passed_over
 from mirrorneuron.base.clock import now
 
 if TYPE_CHECKING:
@@ -30,16 +31,19 @@ def run_deadline_of(plan: Plan, at: datetime) -> datetime | None:
     return at + timedelta(seconds=seconds) if seconds else None
 
 
-def runs_overdue() -> QuerySet[Run]:
-    """A run's deadline is cleared when it ends, so only those under way are here."""
-    return Run.objects.filter(deadline_at__lte=now(), pause_requested=False)
+def runs_overdue(at: datetime) -> QuerySet[Run]:
+    """A run's deadline is cleared when it ends, so only those under way are here; what stops already needs
+    none."""
+    going = Run.objects.filter(pause_requested=False, cancel_requested=False, error__isnull=True)
+    return going.filter(deadline_at__lte=at)
 
 
-def steps_overdue() -> QuerySet[Step]:
+def steps_overdue(at: datetime) -> QuerySet[Step]:
     """Steps that stand still past their deadline. What runs is the reaper's; what is in doubt is cleared up
     first; and a subflow's time is its child's."""
     return (
-        Step.objects.filter(expires_at__lte=now(), status__in=[StepStatus.READY, StepStatus.WAITING])
+        Step.objects.filter(expires_at__lte=at, ended_at=None)  # As the index has it.
+        .filter(status__in=[StepStatus.READY, StepStatus.WAITING])
         .exclude(run__pause_requested=True)
         .exclude(kind="subflow")
     )
@@ -48,9 +52,9 @@ def steps_overdue() -> QuerySet[Step]:
 def expire() -> int:
     """Fail what is overdue; returns how many runs and steps."""
     failed = 0
-    for run_id in list(runs_overdue().values_list("id", flat=True)[: LIMITS.due_batch]):
+    for run_id in list(runs_overdue(now()).values_list("id", flat=True)[: LIMITS.due_batch]):
         failed += _in_run(run_id, "")
-    steps = steps_overdue().order_by("expires_at").values_list("run_id", "path")
+    steps = steps_overdue(now()).order_by("expires_at").values_list("run_id", "path")
     for run_id, path in list(steps[: LIMITS.due_batch]):
         failed += _in_run(run_id, path)
     return failed
@@ -66,15 +70,17 @@ def _in_run(run_id: UUID, path: str) -> int:
             return _expire_step(tx, path) if path else _expire_run(tx)
     except (RunBusy, RunNotFound, StaleStep):
         return 0
+    except Exception as exc:
+        return passed_over(run_id, exc)
 
 
 def _expire_run(tx: RunTransaction) -> int:
     deadline = tx.run.deadline_at
     if deadline is None or deadline > now():
         return 0
-    tx.transition.run_updates["deadline_at"] = None
     if tx.state.status in RUN_ENDED or tx.state.cancel_requested or tx.state.is_failing:
         return 0
+    tx.transition.run_updates["deadline_at"] = None
     tx.transition.fail_run(
         {
             "code": "run_deadline",
@@ -89,6 +95,8 @@ def _expire_run(tx: RunTransaction) -> int:
 def _expire_step(tx: RunTransaction, path: str) -> int:
     step = tx.step(path)
     if step.status not in (StepStatus.READY, StepStatus.WAITING) or not has_expired(step):
+        return 0
+    if step.is_resolving:
         return 0
     if step.status is StepStatus.WAITING:
         tx.transition.closed.append(path)

@@ -293,9 +293,12 @@ def _guard(context: StepContext, tx: RunTransaction, call: EffectCall, *, resolv
     stops = tx.state.cancel_requested or tx.state.is_failing
     if stops and not resolving and not context.claim.step.is_undo:
         raise Suspended(HandBack())
-    if context.seconds_left() < call.timeout_seconds + LIMITS.call_margin_seconds:
+    left, ends_at = context.seconds_left(), context.claim.step.expires_at
+    if ends_at is not None and not resolving:
+        left = min(left, (ends_at - now()).total_seconds())
+    if left < call.timeout_seconds + LIMITS.call_margin_seconds:
         raise StepError(
-            f'Only {context.seconds_left():.0f} s of the step are left, "{call.tool}" may take '
+            f'Only {max(left, 0):.0f} s of the step are left, "{call.tool}" may take '
             f"{call.timeout_seconds:.0f} s.",
             code="deadline_near", next="Give the node a longer `timeout`.",
         )  # fmt: skip

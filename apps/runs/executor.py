@@ -100,6 +100,10 @@ def _finish_surely(
     except (StaleStep, OperationalError, InterfaceError):
         raise
     except Exception as exc:
+        if chain:
+            # It may be what follows that cannot be worked; what is to blame is claimed by itself and fails.
+            log.exception("chain.failed", run=str(context.run_id), step=context.path)
+            return _finish_surely(context, outcome, worker, queues, chain=False)
         # A bug of ours must not leave the step running for ever.
         log.exception("step.finish_failed", run=str(context.run_id), step=context.path)
         outcome = StepError(f"{type(exc).__name__}: {exc}", code="unexpected_error", permanent=True)

@@ -134,6 +134,7 @@ def _fork(
         tx = _played(principal, source, version.id, values, recorded, wish, reason)
         new, t = tx.run, _forking(tx)
         t.settle()
+        _check_kept(tx, t)
         if _is_idle(t, wish):
             raise RunConflict(
                 "All of this run would be kept; there is nothing to do again.",
@@ -201,6 +202,14 @@ def _check_wish(origin: RunTransaction, wish: Wish) -> None:
         node = origin.transition.node_of(step)
         check_person_is_not_passed_over(origin, node, "edited")
         check_value(origin, node, value)
+
+
+def _check_kept(tx: RunTransaction, t: Forking) -> None:
+    """What the version leaves to people is not taken over from a version that did not."""
+    for path in t.kept:
+        step = tx.state.steps[path]
+        if path in t.edits or step.status is StepStatus.SKIPPED:
+            check_person_is_not_passed_over(tx, t.node_of(step), "taken over as somebody put it")
 
 
 def _recorded(run_id: UUID, state: RunState) -> dict[str, Recorded]:
@@ -376,7 +385,7 @@ def _copy_steps(tx: RunTransaction, source_id: UUID, paths: list[str]) -> None:
                     run_id=tx.run.id, workspace_id=row.workspace_id, scope=row.scope, path=row.path,
                     node_id=row.node_id, kind=row.kind, round=row.round, status=row.status,
                     reason=row.reason, port=row.port, taken=row.taken, attempt=row.attempt,
-                    queue=row.queue, priority=row.priority, created_at=at, ready_at=at, ended_at=at,
+                    queue=row.queue, priority=row.priority, ready_at=at, ended_at=at,
                     input=_again(tx, row.input), output=_again(tx, row.output), error=row.error,
                     labels=row.labels, memo=row.memo, kept=True,
                 )

@@ -12,6 +12,7 @@ from apps.ledger.models import Effect
 from apps.runs.claims import Claim
 from apps.runs.core.states import StepStatus
 from apps.runs.errors import RunNotFound, StaleStep
+from apps.runs.passing_over import passed_over
 from apps.runs.transact import locked_run
 from mirrorneuron.base.logs import logger
 
@@ -28,7 +29,7 @@ def hand_back_all(claims: Iterable[Claim]) -> list[Claim]:
 
 
 def _hand_back(claim: Claim) -> bool:
-    """False when an effect of the step is unresolved. Else whoever still works on it writes no more."""
+    """False when an effect of the step is unresolved, or may be. Else whoever works on it writes no more."""
     try:
         with locked_run(claim.run.id, claim.path) as tx:
             step = tx.step(claim.path)
@@ -41,5 +42,8 @@ def _hand_back(claim: Claim) -> bool:
             tx.transition.hand_back(claim.path)
     except (StaleStep, RunNotFound):
         return True
+    except Exception as exc:
+        passed_over(claim.run.id, exc)
+        return False
     log.info("step.handed_back", run=str(claim.run.id), step=claim.path)
     return True

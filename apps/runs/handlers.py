@@ -18,7 +18,13 @@ from mirrorneuron.base.clock import now
 def transform(context: Context) -> Outcome:
     node = context.node
     extra = _with(context)
-    return Done(context.render(node.output, **extra), labels=tuple(context.labels_of(node.output)))
+    return Done(context.render(node.output, **extra), labels=_labels(context, node.output, node.with_))
+
+
+def _labels(context: Context, *templates: Any) -> tuple[str, ...]:
+    """Where all these come from. `args` stands for the step's own `with`, so that is one of them."""
+    given = [context.labels_of(template) for template in templates if template is not None]
+    return tuple(given[0]) if len(given) == 1 else tuple(sorted({x for some in given for x in some}))
 
 
 def router(context: Context) -> Outcome:
@@ -59,8 +65,7 @@ def aggregator(context: Context) -> Outcome:
         output: Any = results if not failures else {"results": results, "failed": failures}
     else:
         output = context.render(_template(node.merge), results=results, failed=failures)
-    labels = sorted({x for source in arrived for x in context.labels_of(f"steps.{source}.output")})
-    return Done(output, labels=tuple(labels))
+    return Done(output, labels=_labels(context, node.merge, *(f"steps.{one}.output" for one in arrived)))
 
 
 def _names(nodes: list[str]) -> str:
@@ -87,7 +92,8 @@ def check(context: Context) -> Outcome:
             }
         )
     passed = all(o["passed"] for o in outcomes)
-    return Done({"passed": passed, "checks": outcomes}, port="pass" if passed else "fail")
+    labels = _labels(context, node.with_, *(item.args for item in node.checks))
+    return Done({"passed": passed, "checks": outcomes}, port="pass" if passed else "fail", labels=labels)
 
 
 def timer(context: Context) -> Outcome:
@@ -150,9 +156,9 @@ def map_over(context: Context) -> Outcome:
             code="join_out_of_reach", permanent=True,
         )  # fmt: skip
     if not items:
-        return Done(_merged(context, [], []), labels=tuple(context.labels_of(node.items)))
+        return Done(_merged(context, [], []), labels=_labels(context, node.items, node.with_, node.merge))
     given = {"with": extra["args"]} if extra else {}
-    return Open({"items": items, **given}, len(items), tuple(context.labels_of(node.items)))
+    return Open({"items": items, **given}, len(items), _labels(context, node.items, node.with_))
 
 
 def _joined(context: StepContext) -> Outcome:
@@ -167,7 +173,8 @@ def _joined(context: StepContext) -> Outcome:
     else:
         results = [outputs[index] for index in sorted(outputs)]
     failed = [{"index": index, "error": failures[index]} for index in sorted(failures)]
-    return Done(_merged(context, results, failed), labels=tuple(context.claim.step.labels))
+    labels = {*context.claim.step.labels, *_labels(context, context.node.merge)}
+    return Done(_merged(context, results, failed), labels=tuple(sorted(labels)))
 
 
 def _merged(context: Context, results: Any, failed: list[dict[str, Any]]) -> Any:

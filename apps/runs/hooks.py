@@ -32,11 +32,12 @@ from apps.runs.core.mapping import MappingError, Start, Tell, planned
 from apps.runs.core.mapping import problems_of as mapping_problems
 from apps.runs.core.states import RUN_ENDED
 from apps.runs.core.webhook import LEAST_SECRET, NotGenuine, Scheme, new_secret, verified
-from apps.runs.errors import HookUnknown, RunConflict, SignatureRefused
+from apps.runs.errors import HookUnknown, RunConflict, RunNotFound, SignatureRefused
+from apps.runs.inbox import BY_HOOK, WEBHOOK
 from apps.runs.models import Delivery, Hook, Run
 from apps.runs.named import one_named
 from apps.runs.services import start_run
-from apps.runs.signals import WEBHOOK, deliver_signal
+from apps.runs.signals import deliver_signal
 from apps.runs.views import moment
 from apps.workspaces.access import Principal, principal_for
 from apps.workspaces.core.roles import Permission
@@ -314,7 +315,8 @@ def _act(hook: Hook, delivery: Delivery) -> None:
     except MirrorNeuronError as exc:
         told = {"at": moment(now()), "code": exc.code, "message": exc.message, "fields": exc.fields}
         late = delivery.state == DeliveryState.LATE
-        _settle(delivery, DeliveryState.LATE if late else DeliveryState.FAILED, error=told)
+        state = DeliveryState.LATE if late else DeliveryState.FAILED
+        _settle(delivery, state, runs=delivery.runs or (), error=told)
         Hook.objects.filter(id=hook.id).update(last_error=told)
         raise
 
@@ -322,7 +324,7 @@ def _act(hook: Hook, delivery: Delivery) -> None:
 def _start(hook: Hook, delivery: Delivery, plan: Start) -> None:
     who = _actor(hook)
     version = version_for_run(who, plan.blueprint)
-    labels = {**plan.labels, "hook": hook.name}
+    labels = {**plan.labels, BY_HOOK: hook.name}
     with transaction.atomic():
         run = start_run(who, version, plan.inputs, idempotency_key=f"hook:{delivery.id}", labels=labels)
         _settle(delivery, DeliveryState.DONE, runs=[str(run.id)])
@@ -345,22 +347,33 @@ def _tell(hook: Hook, delivery: Delivery, plan: Tell) -> None:
     key = plan.key or f"hook:{delivery.id}"
     told: list[str] = []
     conflict: RunConflict | None = None
+    misfit: InvalidInput | None = None
     for run_id in found:
         try:
             deliver_signal(who, run_id, plan.name, plan.body, key=key, source=WEBHOOK)
         except RunConflict as exc:
             conflict = exc
-            continue
-        told.append(str(run_id))
+        except RunNotFound:
+            pass  # Removed in this moment.
+        except InvalidInput as exc:
+            misfit = misfit or exc
+        else:
+            told.append(str(run_id))
+    delivery.runs = told
+    if misfit is not None:
+        raise misfit
     if conflict is not None and not told:
         delivery.state = DeliveryState.LATE
         raise conflict
+    if not told:
+        _hold(delivery)
+        return
     _settle(delivery, DeliveryState.DONE, runs=told)
 
 
 def _runs_about(workspace_id: UUID, plan: Tell) -> QuerySet[Run]:
     """Runs whose label or input equals the message's value."""
-    runs = Run.objects.filter(workspace_id=workspace_id)
+    runs = Run.objects.filter(workspace_id=workspace_id, removed_at=None)
     if plan.blueprint:
         runs = runs.filter(blueprint_name=plan.blueprint)
     # Not `inputs__<field>`: a field such as `order__regex` would be read as a lookup.
@@ -404,9 +417,9 @@ def _actor(hook: Hook) -> Principal:
 # --- upkeep -----------------------------------------------------------------------------------------------
 
 
-def deliveries_due() -> QuerySet[Delivery, Any]:
+def deliveries_due(at: datetime) -> QuerySet[Delivery, Any]:
     """A row for each message that wants to be looked at, for the question of an idle worker."""
-    waiting = Delivery.objects.filter(due_at__lte=now())
+    waiting = Delivery.objects.filter(due_at__lte=at)
     return waiting.annotate(one=Value(1, BigIntegerField())).values("one")
 
 

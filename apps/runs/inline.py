@@ -8,7 +8,10 @@ what comes after them.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
@@ -25,12 +28,59 @@ from apps.runs.transact import RunTransaction
 from mirrorneuron.base.logs import logger
 
 log = logger(__name__)
+OPEN_QUEUES = ("default",)
+"""Steps of other queues are for chosen workers, even those that only compute."""
+P = ParamSpec("P")
+R = TypeVar("R")
+_is_left: ContextVar[bool] = ContextVar("is_left", default=False)
 
 
-def work_inline(tx: RunTransaction, worker: UUID, queues: Sequence[str], *, first: str | None = None) -> int:
+class CannotGoOn(Exception):
+    """What an answer, a signal or a timer makes possible cannot be worked in its commit; nobody knows why."""
+
+
+def going_on(change: Callable[P, R]) -> Callable[P, R]:
+    """For a change that ends with `go_on`: where that fails it is made all the same, and what follows is left
+    to a worker, which can let the step fail that is to blame."""
+
+    @wraps(change)
+    def changed(*args: P.args, **named: P.kwargs) -> R:
+        try:
+            return change(*args, **named)
+        except CannotGoOn as exc:
+            log.error("inline.failed", exc_info=exc)
+            token = _is_left.set(True)
+            try:
+                return change(*args, **named)
+            finally:
+                _is_left.reset(token)
+
+    return changed
+
+
+def go_on(tx: RunTransaction) -> None:
+    """Work what only computes and has become possible by an answer, a signal or a timer.
+
+    Whoever brought that commits it anyway; a worker would first have to be rung for, and read the run again.
+    What may take long is left to one all the same: a person waits for this commit, or a worker's own upkeep.
+    """
+    if _is_left.get():
+        return
+    try:
+        work_inline(tx, None, OPEN_QUEUES)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as exc:
+        raise CannotGoOn from exc
+
+
+def work_inline(
+    tx: RunTransaction, worker: UUID | None, queues: Sequence[str], *, first: str | None = None
+) -> int:
     """Work pure steps that are ready in this decision; returns how many.
 
-    first: begin with this one.
+    worker: None when it is no worker's transaction; then only those that cannot take long. first: begin with
+    this one.
     """
     if not tx.plan.has_pure:
         return 0
@@ -42,7 +92,8 @@ def work_inline(tx: RunTransaction, worker: UUID, queues: Sequence[str], *, firs
         path = waiting.pop(0)
         step = tx.state.steps[path]
         queue = tx.transition.node_of(step).queue or "default"
-        if not tx.is_pure(step) or queue not in queues or not tx.transition.may_claim(path):
+        fits = tx.is_pure(step) if worker is not None else tx.is_light(step)
+        if not fits or queue not in queues or not tx.transition.may_claim(path):
             continue
         _work(tx, path, worker)
         worked += 1
@@ -56,7 +107,7 @@ def _ready(tx: RunTransaction, paths: Sequence[str] | dict[str, StepState]) -> l
     return [p for p in paths if p in steps and steps[p].status is StepStatus.READY and tx.is_pure(steps[p])]
 
 
-def _work(tx: RunTransaction, path: str, worker: UUID) -> None:
+def _work(tx: RunTransaction, path: str, worker: UUID | None) -> None:
     context = StepContext(claim_in(tx, path, worker))
     outcome: Outcome | StepError
     handler = handler_for(context.node.kind)

@@ -83,6 +83,9 @@ def nothing_stuck() -> Iterator[Finding]:
     )
     for step in doubtful.filter(~Exists(known))[:LIMIT]:
         yield Finding("I2", str(step.run_id), f"{step.path} is in doubt, but no effect of it is.")
+    over = Step.objects.filter(run_id=OuterRef("run_id"), path=OuterRef("step_path"), status__in=STEP_ENDED)
+    for effect in Effect.objects.filter(state=EffectState.IN_DOUBT).filter(Exists(over))[:LIMIT]:
+        yield Finding("I2", str(effect.run_id), f"{effect.tool} is in doubt, but its step has ended.")
     live = Step.objects.filter(run=OuterRef("pk")).exclude(status__in=STEP_ENDED)
     resting = Run.objects.exclude(status__in=RUN_ENDED).filter(held_worker=None)
     for run in resting.filter(~Exists(live))[:LIMIT]:

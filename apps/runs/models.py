@@ -128,7 +128,6 @@ class Step(models.Model):
     # Wide numbers, narrow ones, texts: in this order none of the largest table is lost to alignment.
     id = models.BigAutoField(primary_key=True)
     fence = models.BigIntegerField(default=0)
-    created_at = models.DateTimeField(default=now)
     ready_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
@@ -199,7 +198,7 @@ class Step(models.Model):
             models.Index(fields=["deadline_at"], condition=Q(status="running"), name="step_running"),
             models.Index(
                 fields=["expires_at"],
-                condition=Q(status__in=["ready", "waiting"]) & Q(expires_at__isnull=False),
+                condition=Q(ended_at__isnull=True) & Q(expires_at__isnull=False),
                 name="step_expires",
             ),
             models.Index(
@@ -218,7 +217,8 @@ class Step(models.Model):
 class Attempt(models.Model):
     """An earlier try at a step; the latest one lives on the step's own row."""
 
-    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="attempts")
+    # Not checked by the database: each check locks the step's row, and a step's row may go (`held.py`).
+    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="attempts", db_constraint=False)
     number = models.IntegerField()
     fence = models.BigIntegerField()
     status = models.CharField(max_length=12)
@@ -233,7 +233,7 @@ class Attempt(models.Model):
 class Call(models.Model):
     """One model request or tool call of a step, not of an attempt: a retry continues it (ENGINE rule 24)."""
 
-    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="calls")
+    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="calls", db_constraint=False)
     turn = models.IntegerField()
     ordinal = models.IntegerField(default=0)
     kind = models.CharField(max_length=8)
@@ -450,6 +450,8 @@ class RemovedRun(models.Model):
     removed_at = models.DateTimeField()
     archive = models.TextField(blank=True, default="")
     """The file it lies in; empty when it was removed without one."""
+    forked_from = models.UUIDField(null=True)
+    """As the run's: what it was forked from is asked about by the forks of it that are still there."""
     idempotency_key = models.CharField(max_length=200, null=True)
     idempotency_fingerprint = models.CharField(max_length=64, blank=True, default="")
 

@@ -7,8 +7,9 @@ from apps.runs.core.limits import LIMITS
 from apps.runs.core.states import StepStatus, WaitReason
 from apps.runs.doubts import can_be_told, leave_in_doubt
 from apps.runs.errors import StepError
+from apps.runs.inbox import take_signal
 from apps.runs.ports import Ask, Child, Done, HandBack, InDoubt, Open, Outcome, Wait, desk
-from apps.runs.signals import take_signal
+from apps.runs.subflows import take_end
 from apps.runs.transact import RunTransaction
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.packed import size_of
@@ -46,8 +47,9 @@ def apply(context: StepContext, tx: RunTransaction, outcome: Outcome | StepError
 
                 tx.rows.append(lambda: begin_run(child))
         case Wait():
-            if not take_signal(tx, path, outcome):
-                t.wait(path, outcome.reason, outcome.due_at, outcome.memo)
+            if not (take_signal(tx, path, outcome) or take_end(tx, path, outcome)):
+                has_child = outcome.reason == WaitReason.CHILD
+                t.wait(path, outcome.reason, outcome.due_at, outcome.memo, has_child=has_child)
         case Ask():
             question = outcome.question
             t.wait(path, WaitReason.APPROVAL, question.due_at, tx.step(path).memo)

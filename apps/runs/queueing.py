@@ -20,6 +20,7 @@ from apps.runs.core.plan import Plan
 from apps.runs.core.states import RunStatus, StepStatus
 from apps.runs.errors import QueueFull, RunNotFound, StaleStep
 from apps.runs.models import Run, Step
+from apps.runs.passing_over import passed_over
 from mirrorneuron.base.clock import now
 from mirrorneuron.config import config
 
@@ -101,8 +102,10 @@ def may_begin(tx: RunTransaction) -> bool:
     return True
 
 
-def overdue() -> QuerySet[Run]:
-    return Run.objects.filter(queue_deadline_at__lte=now(), pause_requested=False)
+def overdue(at: datetime) -> QuerySet[Run]:
+    """Runs nobody has begun in time. One that was cancelled, or runs without a claim, keeps its deadline."""
+    waiting = Run.objects.filter(status=RunStatus.QUEUED, pause_requested=False)
+    return waiting.filter(queue_deadline_at__lte=at)
 
 
 def expire() -> int:
@@ -110,13 +113,15 @@ def expire() -> int:
     from apps.runs.transact import RunBusy, locked_run
 
     failed = 0
-    for run_id in list(overdue().values_list("id", flat=True)[: LIMITS.due_batch]):
+    for run_id in list(overdue(now()).values_list("id", flat=True)[: LIMITS.due_batch]):
         try:
             with locked_run(run_id, skip_locked=True) as tx:
                 if tx.run.queue_deadline_at is not None and not tx.state.pause_requested:
                     failed += not may_begin(tx)
         except (RunBusy, RunNotFound, StaleStep):
             continue
+        except Exception as exc:
+            passed_over(run_id, exc)
     return failed
 
 

@@ -13,13 +13,14 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.blueprints.core.document import Node
+from apps.blueprints.core.document import Document, Node
 from apps.blueprints.selectors import tools_of
 from apps.ledger.core.states import EffectState
 from apps.ledger.models import Effect
 from apps.ledger.services import add_evidence
 from apps.runs.core.checks import field_problems
 from apps.runs.core.limits import LIMITS
+from apps.runs.core.plan import scope_of
 from apps.runs.core.recovery import CannotRecover
 from apps.runs.core.state import RunState
 from apps.runs.core.states import StepStatus, WaitReason
@@ -83,12 +84,17 @@ def skip_step(
     with whole_run(run.id, preview=preview) as tx:
         by = _by(principal, reason, preview)
         labels, asked = (f"user:{principal.user.id}",), _asked(tx)
+        undecided = _undecided_before(tx, path)  # Before a skipped join has withdrawn what it waits for.
         with in_words():
             again = tx.transition.skip(path, value, port=port, labels=labels, by=by, errors=_errors(run.id))
         step = tx.state.steps[path]
         if not step.is_undo:  # Nothing reads what a compensation gives.
             node = tx.transition.node_of(step)
             check_person_is_not_passed_over(tx, node, "skipped")
+            if undecided:
+                raise _required(
+                    f'"{undecided}" before "{path}" goes on; "{path}" cannot be skipped until then'
+                )
             if not preview or value is not None:
                 check_value(tx, node, value)
         given_up = _abandon(tx, principal, path, consent=abandon or preview, reason=reason)
@@ -178,15 +184,53 @@ def check_value(tx: RunTransaction, node: Node, value: Any) -> None:
         )
 
 
+def is_required_of_a_person(document: Document, node: Node) -> bool:
+    """Whether the contract requires that people decide this, or something in this map or loop, so that
+    nothing may stand in for them."""
+    if node.body is not None:
+        return any(is_required_of_a_person(document, inner) for inner in node.body.nodes)
+    checkpoints = document.contract.human_checkpoints
+    return node.kind == "approval" and any(c.step == node.id and c.required for c in checkpoints)
+
+
 def check_person_is_not_passed_over(tx: RunTransaction, node: Node, how: str) -> None:
     """A decision that the contract requires is made by the people it names. Raises RunConflict."""
-    checkpoints = tx.plan.document.contract.human_checkpoints
-    if node.kind == "approval" and any(c.step == node.id and c.required for c in checkpoints):
-        raise RunConflict(
-            f'The contract requires that a person decides "{node.id}"; it cannot be {how}.',
-            code="checkpoint_required",
-            next="Decide it in the inbox.",
-        )
+    if is_required_of_a_person(tx.plan.document, node):
+        raise _required(f'"{node.id}"; it cannot be {how}')
+
+
+def _required(what: str) -> RunConflict:
+    return RunConflict(
+        f"The contract requires that a person decides {what}.",
+        code="checkpoint_required",
+        next="Decide it in the inbox.",
+    )
+
+
+def _undecided_before(tx: RunTransaction, path: str) -> str:
+    """A node before this blocked step that people have to decide and have not; empty when there is none.
+
+    A step that was reached has them behind it, or is not meant to wait for them.
+    """
+    known, scope = tx.state.find(path), scope_of(path)
+    if known is not None and known.status is not StepStatus.BLOCKED:
+        return ""
+    try:
+        plan = tx.plan.for_scope(scope)
+    except (KeyError, ValueError):
+        return ""  # There is no such step, which the skip says itself.
+    waiting, seen = [path.rpartition("/")[2].partition("[")[0]], set[str]()
+    while waiting:
+        for edge in plan.incoming.get(waiting.pop(), ()):
+            if edge.source in seen:
+                continue
+            seen.add(edge.source)
+            waiting.append(edge.source)
+            step = tx.state.current(plan, edge.source, scope)
+            is_open = step is None or not step.has_ended
+            if is_open and is_required_of_a_person(tx.plan.document, plan.nodes[edge.source]):
+                return edge.source
+    return ""
 
 
 def effect_words(effect: Effect) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from apps.ledger.core.states import EffectState
 from apps.ledger.models import Effect
 from apps.runs.core.effect_key import action_hash
 from apps.runs.errors import StepError
-from apps.runs.models import Run
+from apps.runs.models import RemovedRun, Run
 from apps.runs.ports import Ask, EffectCall, Question
 
 if TYPE_CHECKING:
@@ -70,8 +70,17 @@ def ancestors_of(run: Run) -> list[UUID]:
     following = run.forked_from
     while following is not None and following not in found and len(found) < GENERATIONS:
         found.append(following)
-        following = Run.objects.filter(id=following).values_list("forked_from", flat=True).first()
+        following = _source_of(following)
     return found
+
+
+def _source_of(run_id: UUID) -> UUID | None:
+    """What a run was forked from, also one that was removed: effects are known for longer than runs."""
+    for runs in (Run.objects, RemovedRun.objects):
+        known = runs.filter(id=run_id).values_list("forked_from")
+        if known:
+            return known[0][0]
+    return None
 
 
 def done_before(context: StepContext, call: EffectCall, fingerprint: str) -> str:

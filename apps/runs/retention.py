@@ -153,6 +153,7 @@ def remove_run(run_id: UUID, *, archive: Archive | None) -> None:
                 "workspace_id": run.workspace_id, "blueprint_name": run.blueprint_name,
                 "workflow_class": run.workflow_class, "status": run.status, "ended_at": run.ended_at,
                 "removed_at": now(), "archive": str(archive.path) if archive else "",
+                "forked_from": run.forked_from,
                 "idempotency_key": run.idempotency_key,
                 "idempotency_fingerprint": run.idempotency_fingerprint,
             },

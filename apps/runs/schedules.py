@@ -242,9 +242,9 @@ def schedule_view(schedule: Schedule) -> dict[str, Any]:
 # --- firing -----------------------------------------------------------------------------------------------
 
 
-def schedules_due() -> QuerySet[Schedule, Any]:
+def schedules_due(at: datetime) -> QuerySet[Schedule, Any]:
     """A row for each schedule that wants to be looked at, for the question of an idle worker."""
-    waiting = Schedule.objects.filter(due_at__lte=now())
+    waiting = Schedule.objects.filter(due_at__lte=at)
     return waiting.annotate(one=Value(1, BigIntegerField())).values("one")
 
 

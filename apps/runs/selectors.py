@@ -144,10 +144,14 @@ def steps_of(run: Run, rows: list[Step] | None = None, extent: Extent = Extent.W
     """Every step in running order, then the nodes that are still blocked, in the graph's order."""
     plan = plan_for(run.version_id)
     order = list(plan.topological())
-    rank = {node: i for i, node in enumerate(order)}
+    rank, at = {node: i for i, node in enumerate(order)}, now()
     steps = sorted(
         step_rows(run) if rows is None else rows,
-        key=lambda s: (s.started_at or s.ready_at or s.created_at, rank.get(s.node_id, 0), s.id or maxsize),
+        key=lambda s: (
+            s.started_at or s.ready_at or s.ended_at or at,
+            rank.get(s.node_id, 0),
+            s.id or maxsize,
+        ),
     )
     warm_rows(steps, ("input", "output"), extent)
     shown = [step_view(s, extent=extent) for s in steps]

@@ -15,8 +15,9 @@ from apps.blueprints.core.sample import sample
 from apps.runs.core.states import WaitReason
 from apps.runs.errors import StepError
 from apps.runs.handlers import time_of
+from apps.runs.inbox import inbox
 from apps.runs.ports import Context, Done, Outcome, Wait, register_handler
-from apps.runs.signals import NAME, NAME_WORDS, inbox
+from apps.runs.signals import NAME, NAME_WORDS
 from mirrorneuron.base.clock import now
 
 

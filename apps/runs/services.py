@@ -20,12 +20,13 @@ from apps.runs.core.plan import undo_of
 from apps.runs.core.state import RunState
 from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus
 from apps.runs.errors import RunConflict, RunNotFound
+from apps.runs.inbox import shift
 from apps.runs.models import RemovedRun, Run, Worker
 from apps.runs.names import Names
 from apps.runs.plans import plan_for
 from apps.runs.ports import desk
 from apps.runs.queueing import check_room, deadline_of, shift_deadline
-from apps.runs.signals import deliver_signal, shift
+from apps.runs.signals import deliver_signal
 from apps.runs.transact import OpenedLate, RunTransaction, locked_run, open_transaction
 from apps.runs.undo import call_for, undoable, undone
 from apps.workspaces.access import Principal
@@ -125,6 +126,7 @@ def begin_run(run: Run) -> None:
     with OpenedLate() as opening:
         tx = open_transaction(run, state, Names(run, plan_for(run.version_id)), opening=opening)
         tx.new_run = {str(f.column): getattr(run, f.attname) for f in Run._meta.concrete_fields}
+        tx.transition.now = run.created_at  # Its first steps are ready from the moment it is there.
         tx.transition.start()
         tx.write()
         tx.after_commit()

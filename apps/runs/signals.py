@@ -1,9 +1,8 @@
 """Signals: what a run is told from outside, and the sensors that wait for it.
 
-A signal is stored whether or not anybody waits for it. Delivering one and beginning to wait both hold the
-run's
-row, so neither can miss the other: whoever comes second sees the first. Each is consumed once, the oldest
-first; the earliest waiter wins unless a path is given (ENGINE rule 36).
+A signal is stored whether or not anybody waits for it. Delivering one and beginning to wait (`inbox`) both
+hold the run's row, so neither can miss the other: whoever comes second sees the first. Each is consumed once,
+the oldest first; the earliest waiter wins unless a path is given (ENGINE rule 36).
 """
 
 from __future__ import annotations
@@ -11,20 +10,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
-
+from apps.runs import store
 from apps.runs.core.checks import field_problems
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.state import StepState
 from apps.runs.core.states import RUN_ENDED, StepStatus, WaitReason
 from apps.runs.errors import RunConflict, RunNotFound
+from apps.runs.inbox import LABELS, output_of
+from apps.runs.inline import go_on, going_on
 from apps.runs.models import Run, Signal, Step
 from apps.runs.payloads import keep
-from apps.runs.ports import Wait
 from apps.runs.transact import RunTransaction, locked_run
 from apps.runs.views import moment
 from apps.workspaces.access import Principal
@@ -37,11 +35,9 @@ from mirrorneuron.base.safejson import storable
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 NAME_WORDS = "Up to 64 letters, digits and . _ : -, beginning with a letter or digit."
 LISTED = 200
-WEBHOOK = "webhook"
-LABELS = {"": ("user",), WEBHOOK: ("tool:webhook",)}
-"""Where a body came from: a member typed it, or a system outside sent it."""
 
 
+@going_on
 def deliver_signal(
     principal: Principal,
     run_id: Any,
@@ -89,60 +85,10 @@ def deliver_signal(
         tx.entry("signal.received", path, {"name": name, "key": key, "by": principal.label})
         if waiter is not None:
             tx.complete_step(waiter.path, output_of(signal), "", LABELS.get(source, ()))
-        signal.save()
+            go_on(tx)
+        store.insert(signal)
     _refuse_late(run_id, ended)
     return result
-
-
-def take_signal(tx: RunTransaction, path: str, wait: Wait) -> bool:
-    """Let a step that is about to wait take what already lies in the inbox; False when nothing fits.
-
-    Called with the step still running, inside the transaction that would make it wait.
-    """
-    memo = wait.memo or {}
-    name = memo.get("waits_for")
-    if wait.reason != WaitReason.SIGNAL or not name:
-        return False
-    tx.hold()
-    for signal in inbox(tx.state.id, name, path).order_by("id"):
-        problems = field_problems(signal.body, memo["schema"]) if memo.get("schema") else {}
-        if problems:
-            # Nobody was there to refuse it when it came; the sender finds it in the list of signals.
-            refused = {"step": path, "fields": problems}
-            Signal.objects.filter(id=signal.pk).update(refused=refused)
-            tx.entry("signal.refused", path, {"name": name, "key": signal.key, "fields": problems})
-            continue
-        Signal.objects.filter(id=signal.pk).update(consumed_by=path)
-        tx.complete_step(path, output_of(signal), "", LABELS.get(signal.source, ()))
-        return True
-    return False
-
-
-def inbox(run_id: UUID, name: str, path: str) -> QuerySet[Signal]:
-    """Signals of a name that nobody has taken and this step may take."""
-    return Signal.objects.filter(
-        run_id=run_id, name=name, consumed_by=None, refused__isnull=True, path__in=["", path]
-    )
-
-
-def output_of(signal: Signal) -> dict[str, Any]:
-    """What a step that took a signal puts out."""
-    return {
-        "by": "signal",
-        "signal": signal.name,
-        "body": signal.body,
-        "key": signal.key,
-        "at": moment(signal.received_at),
-    }
-
-
-def shift(tx: RunTransaction, seconds: float) -> None:
-    """Move the ends of waits by the length of a pause; their due times are moved with all others."""
-    for step in tx.state.steps.values():
-        memo = step.memo or {}
-        if memo.get("expires_at") and not step.has_ended:
-            until = datetime.fromisoformat(memo["expires_at"]) + timedelta(seconds=seconds)
-            tx.transition.change(step.path, memo={**memo, "expires_at": until.isoformat()})
 
 
 # --- looking ----------------------------------------------------------------------------------------------

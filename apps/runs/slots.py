@@ -27,6 +27,7 @@ from apps.runs.core.limits import LIMITS
 from apps.runs.core.states import StepStatus, WaitReason
 from apps.runs.errors import RunNotFound, StaleStep, StepError
 from apps.runs.models import Slot, Step
+from apps.runs.passing_over import passed_over
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.logs import logger
 from mirrorneuron.base.safejson import canonical
@@ -123,7 +124,9 @@ def _admit_all(workspace_id: UUID, keys: list[str]) -> None:
 def admit_waiting() -> int:
     """Let steps in wherever there is room and somebody waits; what a lost wake-up, a pause or a crash left
     behind. Returns how many."""
-    return sum(admit(slot) for slot in list(with_room()[: LIMITS.due_batch]))
+    # Those that paused runs alone wait for come last; they may be many, and stay as they are.
+    found = {slot.id: slot for look in (wanted_now, with_room) for slot in look()[: LIMITS.due_batch]}
+    return sum(admit(slot) for slot in found.values())
 
 
 def with_room() -> QuerySet[Slot]:
@@ -148,10 +151,21 @@ def admit(slot: Slot) -> int:
     if free <= 0:
         return 0
     waiting = _waiting(slot).filter(run__pause_requested=False).order_by("priority", "ready_at", "id")
-    found = list(waiting.values_list("run_id", "path")[:free])
-    if not found:
+    let_in = stuck = 0
+    while free > 0 and stuck < LIMITS.due_batch:
+        found = list(waiting.values_list("run_id", "path")[stuck : stuck + free])
+        if not found:
+            break
+        for run_id, path in found:
+            moved = _let_in(run_id, path, slot.key)
+            if moved is None:
+                stuck += 1  # It must not keep its place from all those behind it.
+            else:
+                free -= 1
+                let_in += moved
+    if not let_in and not stuck and free > 0:
         _nobody_waits(slot)
-    return sum(_let_in(run_id, path, slot.key) for run_id, path in found)
+    return let_in
 
 
 def keyed_steps() -> QuerySet[Step]:
@@ -173,7 +187,8 @@ def _on_their_way(slot: Slot) -> int:
     ).count()  # fmt: skip
 
 
-def _let_in(run_id: UUID, path: str, key: str) -> int:
+def _let_in(run_id: UUID, path: str, key: str) -> int | None:
+    """How many were let in; 0 when it cannot be said just now, None when nothing can be made of the run."""
     from apps.runs.transact import RunBusy, locked_run
 
     try:
@@ -185,8 +200,13 @@ def _let_in(run_id: UUID, path: str, key: str) -> int:
                 return 0
             tx.transition.let_in(path, now() + timedelta(seconds=LIMITS.let_in_seconds))
         return 1
-    except (RunBusy, RunNotFound, StaleStep):
+    except RunBusy:
         return 0
+    except (RunNotFound, StaleStep):
+        return None
+    except Exception as exc:
+        passed_over(run_id, exc)
+        return None
 
 
 def _nobody_waits(slot: Slot) -> None:

@@ -18,6 +18,7 @@ from apps.runs.core.limits import LIMITS
 from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus, WaitReason
 from apps.runs.deadlines import run_deadline_of
 from apps.runs.errors import RunNotFound, StaleStep, StepError
+from apps.runs.inbox import INPUTS_FROM, sources_of_inputs
 from apps.runs.models import Run, Signal, Step
 from apps.runs.plans import plan_for
 from apps.runs.ports import Child, Context, Done, Outcome, Wait, register_handler
@@ -43,7 +44,7 @@ def subflow(context: Context) -> Outcome:
     if known is not None and known.status not in RUN_ENDED:
         return Wait(WaitReason.CHILD, memo=context.memo)
     if known is not None and known.status == RunStatus.SUCCEEDED:
-        return Done(known.output, labels=_labels_of(known.id))
+        return Done(known.output, labels=_labels_of(known))
     parent = Run.objects.get(id=context.run_id)
     return Child(_child_of(parent, context, _version_of(context)))
 
@@ -83,6 +84,11 @@ def _child_of(parent: Run, context: Context, version: Version) -> Run:
         raise StepError(
             f'Subflow "{context.node.id}": {exc.message}', code="bad_inputs", permanent=True
         ) from exc
+    # Its inputs are no more to be trusted than what they were made of.
+    untrusted = [x for x in context.labels_of(context.node.with_) if x.startswith("tool:")]
+    labels = {name: value for name, value in parent.labels.items() if name != INPUTS_FROM}
+    if untrusted:
+        labels[INPUTS_FROM] = " ".join(untrusted)
     prefix = f"{parent.root_path}/" if parent.root_path else ""
     at, seconds = now(), context.node.deadline
     given_time = at + timedelta(seconds=seconds) if seconds else None
@@ -94,7 +100,7 @@ def _child_of(parent: Run, context: Context, version: Version) -> Run:
         blueprint_name=version.blueprint.name,
         workflow_class=plan.document.metadata.workflow_class,
         inputs=values,
-        labels=parent.labels,
+        labels=labels,
         is_demo=parent.is_demo,
         simulate=parent.simulate,
         priority=parent.priority,
@@ -123,10 +129,11 @@ def _check_depth(parent: Run, context: Context) -> None:
         )  # fmt: skip
 
 
-def _labels_of(run_id: UUID) -> tuple[str, ...]:
-    """Where a child's output came from: what any of its steps touched."""
-    rows = Step.objects.filter(run_id=run_id).exclude(labels=[]).values_list("labels", flat=True)
-    return tuple(sorted({label for labels in rows.iterator(chunk_size=500) for label in labels}))
+def _labels_of(child: Run) -> tuple[str, ...]:
+    """Where a child's output came from: what it was given, and what any of its steps touched."""
+    rows = Step.objects.filter(run_id=child.id).exclude(labels=[]).values_list("labels", flat=True)
+    touched = {label for labels in rows.iterator(chunk_size=500) for label in labels}
+    return tuple(sorted(touched | sources_of_inputs(child)))
 
 
 # --- the child's end --------------------------------------------------------------------------------------
@@ -184,12 +191,33 @@ def _deliver(tx: RunTransaction, path: str) -> int:
         or step.reason != WaitReason.CHILD
     ):
         return 0
+    _end_as(child, tx, path)
+    return 1
+
+
+def take_end(tx: RunTransaction, path: str, wait: Wait) -> bool:
+    """Let a step that is about to wait for its child again end as it did; False when that is still under way.
+
+    Ending and beginning to wait both hold the parent's row, so neither can miss the other: word that came
+    while the step ran was taken for news of an attempt before.
+    """
+    child_id = (wait.memo or {}).get("child")
+    if wait.reason != WaitReason.CHILD or not child_id:
+        return False
+    tx.hold()
+    child = Run.objects.filter(id=child_id).first()
+    if child is None or child.status not in RUN_ENDED:
+        return False
+    _end_as(child, tx, path)
+    return True
+
+
+def _end_as(child: Run, tx: RunTransaction, path: str) -> None:
     tx.entry(ENDED, path, {"child": str(child.id), "status": str(child.status)})
     if child.status == RunStatus.SUCCEEDED:
-        tx.complete_step(path, child.output, labels=_labels_of(child.id))
+        tx.complete_step(path, child.output, labels=_labels_of(child))
     else:
         tx.fail_step(path, _error_of(child))
-    return 1
 
 
 def _error_of(child: Run) -> dict[str, Any]:
@@ -208,21 +236,25 @@ def _error_of(child: Run) -> dict[str, Any]:
 # --- cancelling -------------------------------------------------------------------------------------------
 
 
-def stop_child(child_id: Any, parent_id: UUID) -> None:
-    """Ask a child to stop because its parent did; it settles like any run."""
+def stop_child(child_id: Any, parent_id: UUID, path: str) -> None:
+    """Ask a child to stop because its parent did; it settles like any run. One that has ended is told again,
+    so that nobody waits for it for ever."""
     try:
         with locked_run(UUID(str(child_id)), skip_locked=True) as tx:
-            if tx.state.status not in RUN_ENDED and not tx.state.cancel_requested:
+            has_ended = tx.state.status in RUN_ENDED
+            if not has_ended and not tx.state.cancel_requested:
                 tx.transition.cancel(f"run {parent_id}, which started it, was stopped")
     except (RunBusy, RunNotFound, StaleStep):
         return
+    if has_ended:
+        deliver_end(parent_id, path)
 
 
 def stop_due(tx: RunTransaction, path: str) -> None:
     """A step whose child has to stop has come due: ask it to, and look again in a while."""
     child = (tx.step(path).memo or {}).get("child")
     tx.transition.remind(path, now() + timedelta(seconds=LIMITS.child_stop_seconds))
-    tx.after.append(lambda: stop_child(child, tx.run.id))
+    tx.after.append(lambda: stop_child(child, tx.run.id, path))
 
 
 def register() -> None:

@@ -219,6 +219,10 @@ class RunTransaction:
             return False
         return step.node_id in self.plan.for_scope(step.scope).pure
 
+    def is_light(self, step: StepState) -> bool:
+        """Whether a step only computes, and not for long."""
+        return self.is_pure(step) and step.node_id in self.plan.for_scope(step.scope).light
+
     def learn_ids(self) -> None:
         """Ask for the ids of new steps: their transaction happened, but its answer was lost."""
         known = Step.objects.filter(run_id=self.state.id, path__in=self.inserted)
@@ -235,14 +239,18 @@ class RunTransaction:
         """leaves: gets the payloads that the rows refer to."""
         t, state = self.transition, self.state
         run_fields = packed_fields(t.run_updates, leaves)
-        new, updates, inserts = set(t.inserts), [], []
+        new, updates, inserts, lifted = set(t.inserts), [], [], []
         held = state.held if state.held and state.held not in t.updates else ""
         for path, fields in t.updates.items():
             step = state.steps[path]
-            if path in new and not held and held_step.may_hold(t, path):
+            if path != state.held and not held and held_step.may_hold(t, path, self.run.created_at):
                 held = path
                 run_fields |= held_step.columns_of(step)
                 run_fields["held_memo"] = packed_value(step.memo, leaves)
+                if path not in new:
+                    status, fence = t.expected[path]
+                    lifted.append(store.StepUpdate(step.id, path, str(status), fence, {}))
+                    step.id = 0
             elif path in new or path == state.held:
                 self.inserted.append(path)
                 inserts.append(self._new_row(step, fields, leaves))
@@ -263,6 +271,7 @@ class RunTransaction:
             run_fields=run_fields,
             new_run=None if self.new_run is None else packed_fields(self.new_run, leaves),
             updates=updates,
+            lifted=lifted,
             inserts=inserts,
             attempts=[self._archived(a) for a in t.attempts],
             lines=[Line(e.kind, e.path, e.attempt, e.data) for e in t.entries],
@@ -280,8 +289,6 @@ class RunTransaction:
             workspace_id=self.state.workspace_id,
             queue=node.queue or "default",
             priority=node.priority if node.priority is not None else self.run.priority,
-            # One that was held came into being when it was claimed.
-            created_at=self.transition.now if step.path in self.transition.inserts else step.started_at,
             memo=packed_value(step.memo, leaves),
         )
         return row

@@ -7,13 +7,14 @@ approvals, its effects and its ledger are those of every run, and its label says
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
 
 from apps.blueprints.core import canonical
@@ -22,14 +23,16 @@ from apps.blueprints.core.document import Document
 from apps.blueprints.core.parse import parse
 from apps.blueprints.core.trial import PINNED, Aim, Given, NotTestable, Trial, derive, stale, touches_outside
 from apps.blueprints.core.validate import validate
-from apps.blueprints.drafts import draft_for
+from apps.blueprints.drafts import draft_for, was_tested
 from apps.blueprints.errors import BlueprintInvalid
-from apps.blueprints.models import Blueprint, Version
+from apps.blueprints.models import Blueprint, Draft, Version
 from apps.blueprints.pins import given_by, pins_for, set_pins
 from apps.blueprints.ports import builtin_tools
 from apps.blueprints.selectors import blueprint_for
 from apps.runs import selectors, services
+from apps.runs.core.nodes import node_path, unhappiness
 from apps.runs.core.states import StepStatus
+from apps.runs.errors import RunNotFound
 from apps.runs.models import Run
 from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
@@ -53,7 +56,7 @@ class Plan:
 
     trial: Trial
     source: str
-    draft_version: int
+    draft_id: UUID
     label: str
     outside: tuple[str, ...]
     """Steps that act outside, or let a model choose where to look."""
@@ -97,12 +100,12 @@ def plan_trial(
             fields=fields,
             next="Pin data for it, load a past run's data, or run up to here instead."
             if refused.missing
-            else "Choose another step.",
+            else "Choose one of the steps of the draft.",
         ) from refused
     outside = tuple(touches_outside(trial, builtin_tools()))
     leaves_out = bool(trial.data) or aim.kind in ("only", "item")
     label = f"{'own draft' if private else 'draft'} {draft.version}, {aim.words}"
-    return Plan(trial, draft.source, draft.version, label, outside, leaves_out)
+    return Plan(trial, draft.source, draft.id, label, outside, leaves_out)
 
 
 def start_trial(
@@ -149,6 +152,7 @@ def start_trial(
             labels={LABEL: plan.label, **({OWN: "yes"} if private else {})},
             simulate=simulate,
         )
+        was_tested(plan.draft_id, run.id)
         audit(principal, "draft.tested", name, {"run": str(run.id), "what": plan.label, "simulate": simulate})
     return run
 
@@ -197,15 +201,6 @@ def _stored(principal: Principal, blueprint: Blueprint, plan: Plan) -> Version:
 
 
 # --- what came out ----------------------------------------------------------------------------------------
-
-
-def trials_of(principal: Principal, name: str, *, private: bool = False) -> QuerySet[Run]:
-    """Tests of a blueprint's draft, or of this person's own, the newest first."""
-    found = selectors.runs_for(principal, blueprint=blueprint_for(principal, name).name)
-    found = found.filter(version__is_trial=True)
-    if private:
-        return found.filter(labels__has_key=OWN, started_by=principal.user)
-    return found.exclude(labels__has_key=OWN)
 
 
 def captured_of(principal: Principal, name: str, run_id: Any) -> dict[str, Given]:
@@ -262,18 +257,17 @@ def pin_from_run(
 def overlay(principal: Principal, name: str, run_id: Any = None, *, private: bool = False) -> dict[str, Any]:
     """The latest test, or the one named, as it is to be shown on the draft.
 
-    {run, label, status, simulate, running, nodes: {path: {state, reason, seconds, cost_usd, stale, pinned}}};
-    `run` is null when there is no test. A node that never ran has no state; a pinned one says so.
+    {run, label, status, simulate, running, seq, nodes: {path: {state, reason, seconds, cost_usd, stale,
+    pinned}}}; `run` is null when there is no test. A node that never ran has no state; a pinned one says so.
     """
     draft = draft_for(principal, name, private=private)
-    if run_id is not None:
-        run: Run | None = selectors.run_for(principal, run_id)
-    else:
-        run = trials_of(principal, name, private=private).first()
+    run = _run_of(principal, run_id, draft)
     pins = pins_for(principal, name)
     nodes: dict[str, dict[str, Any]] = {path: {"pinned": True} for path in pins}
     if run is None or run.blueprint_name != name:
-        return {"run": None, "label": "", "status": "", "simulate": False, "running": False, "nodes": nodes}
+        nothing = {"label": "", "status": "", "simulate": False, "running": False, "seq": 0}
+        return {"run": None, **nothing, "nodes": nodes}
+    seq = run.seq  # What happens while the steps are read is told again rather than missed.
     replaced = set((run.inputs or {}).get(PINNED, {})) if _is_trial(run) else set()
     for path, told in _results(run).items():
         if path not in replaced:
@@ -286,17 +280,19 @@ def overlay(principal: Principal, name: str, run_id: Any = None, *, private: boo
         "status": run.status,
         "simulate": run.simulate,
         "running": run.ended_at is None,
+        "seq": seq,
         "nodes": nodes,
     }
 
 
-def node_path(step_path: str) -> str:
-    """The node a step is of, as a path in the graph: `each[3]/score` is of `each/score`.
-
-    Empty for what is no node: a pass through a body, a compensation.
-    """
-    parts = [part.partition("[")[0] for part in step_path.split("/")]
-    return "" if parts[-1] in (".", "undo") else "/".join(parts)
+def _run_of(principal: Principal, run_id: Any, draft: Draft) -> Run | None:
+    if run_id is not None:
+        return selectors.run_for(principal, run_id)
+    if draft.last_test is None:
+        return None
+    with contextlib.suppress(RunNotFound):
+        return selectors.run_for(principal, draft.last_test)
+    return None
 
 
 def _results(run: Run) -> dict[str, dict[str, Any]]:
@@ -312,18 +308,10 @@ def _results(run: Run) -> dict[str, dict[str, Any]]:
         if known is None:
             found[path] = {"state": state, "seconds": seconds, "cost_usd": step["cost_usd"]}
             continue
-        known["state"] = min(known["state"], state, key=_weight)
+        known["state"] = min(known["state"], state, key=unhappiness)
         known["seconds"] = (known["seconds"] or 0) + (seconds or 0)
         known["cost_usd"] = f"{float(known['cost_usd']) + float(step['cost_usd']):.6f}"
     return found
-
-
-_ORDER = ("in_doubt", "failed", "waiting", "running", "ready", "cancelled", "succeeded", "skipped")
-
-
-def _weight(state: str) -> int:
-    name = state.partition(":")[0]
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
 
 
 def _seconds(step: Mapping[str, Any]) -> float | None:

@@ -6,12 +6,14 @@ process does it, how often, or whether the one before died in the middle.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from django.db import Error as DatabaseTrouble
+from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from apps.ledger.core.states import EffectState
@@ -26,17 +28,19 @@ from apps.runs.core.states import RUN_ENDED, StepStatus, WaitReason
 from apps.runs.doubts import leave_in_doubt
 from apps.runs.errors import RunNotFound, StaleStep
 from apps.runs.hooks import deliveries_due, settle_deliveries
+from apps.runs.inline import CannotGoOn, go_on, going_on
 from apps.runs.models import Step, Worker
+from apps.runs.passing_over import passed_over
 from apps.runs.ports import desk
 from apps.runs.schedules import fire_schedules, schedules_due
 from apps.runs.transact import RunBusy, RunTransaction, locked_run
 from mirrorneuron.base.clock import now
-from mirrorneuron.base.logs import logger
 
-log = logger(__name__)
 PROOF_TRANSACTIONS = 1000
 """How far back the resume proof looks. A death can only repeat what was at work when it came; and a run may
 be so long that reading it whole, for each step that is taken back, would hold up everything else."""
+_SOME_TIME = datetime(1987, 6, 5, 4, 3, 2, tzinfo=UTC)
+"""Stands in a worded question where the time of asking belongs."""
 
 
 def upkeep(boot: UUID) -> int:
@@ -57,7 +61,23 @@ def upkeep(boot: UUID) -> int:
 def anything_due(boot: UUID, queues: Sequence[str] = ()) -> bool:
     """What an idle worker asks each second: is there anything to claim in these queues, to fire, to take back
     or to start?"""
-    at = now()
+    sql, parameters = _worded(boot, tuple(queues))
+    then, at = map(connection.ops.adapt_datetimefield_value, (_SOME_TIME, now()))
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [at if p == then else p for p in parameters])
+        return cursor.fetchone() is not None
+
+
+@lru_cache(maxsize=16)
+def _worded(boot: UUID, queues: tuple[str, ...]) -> tuple[str, tuple[Any, ...]]:
+    """The question as SQL, with `_SOME_TIME` for the time: to word it costs more than all else that an idle
+    process does."""
+    asked = _question(boot, queues, _SOME_TIME).query.exists()
+    sql, parameters = asked.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+    return sql, tuple(parameters)
+
+
+def _question(boot: UUID, queues: Sequence[str], at: datetime) -> QuerySet[Any, Any]:
     # One part for each index: with OR between them SQLite would look at every step there is. Of paused runs
     # nothing is claimed or fired, so what is ready or due in them is no reason to look further.
     ready = Step.objects.filter(status=StepStatus.READY, queue__in=queues, run__pause_requested=False)
@@ -68,15 +88,15 @@ def anything_due(boot: UUID, queues: Sequence[str] = ()) -> bool:
         _due(at).values("id"),
         lost.values("id"),
         slots.wanted_now().values("id"),
-        queueing.overdue().values("seq"),
-        deadlines.runs_overdue().values("seq"),
-        deadlines.steps_overdue().values("id"),
-        schedules_due(),
-        deliveries_due(),
+        queueing.overdue(at).values("seq"),
+        deadlines.runs_overdue(at).values("seq"),
+        deadlines.steps_overdue(at).values("id"),
+        schedules_due(at),
+        deliveries_due(at),
         elsewhere.values("seq"),
         Worker.objects.filter(boot=boot, kill_requested_at__isnull=False).values("pid"),
     )
-    return ready.values("id").union(*others, all=True).exists()
+    return ready.values("id").union(*others, all=True)
 
 
 def reap(boot: UUID) -> int:
@@ -150,15 +170,7 @@ def _reap_one(run_id: UUID, path: str, fence: int, boot: UUID, *, abandoned: boo
     except (RunBusy, StaleStep, RunNotFound):
         return 0
     except Exception as exc:
-        return _passed_over(run_id, exc)
-
-
-def _passed_over(run_id: UUID, exc: Exception) -> int:
-    """One run that cannot be read or moved must not keep all others from it."""
-    if isinstance(exc, DatabaseTrouble):
-        raise exc
-    log.error("upkeep.failed", run=str(run_id), exc_info=exc)
-    return 0
+        return passed_over(run_id, exc)
 
 
 def _late(tx: RunTransaction, step: StepState) -> dict[str, Any]:
@@ -218,6 +230,8 @@ def note_recoveries() -> int:
                         noted += 1
         except RunNotFound:
             Worker.objects.filter(boot=worker.boot).update(kill_run=None)
+        except Exception as exc:
+            passed_over(worker.kill_run, exc)
     return noted
 
 
@@ -233,14 +247,23 @@ def _due(at: datetime) -> QuerySet[Step]:
 
 
 def fire_due() -> int:
-    """Move steps whose time has come: timers, retries, approvals past their due date, doubts to look into."""
+    """Move steps whose time has come: timers, retries, approvals past their due date, doubts to look into.
+
+    Returns how many; with many due, those that a second allows, and at least a run's.
+    """
     due = _due(now()).order_by("due_at").values_list("run_id", "path")
     by_run: dict[UUID, list[str]] = {}
     for run_id, path in list(due[: LIMITS.due_batch]):
         by_run.setdefault(run_id, []).append(path)
-    return sum(_fire(run_id, paths) for run_id, paths in by_run.items())
+    moved, until = 0, time.monotonic() + LIMITS.due_seconds
+    for run_id, paths in by_run.items():
+        moved += _fire(run_id, paths)
+        if moved and time.monotonic() > until:
+            break
+    return moved
 
 
+@going_on
 def _fire(run_id: UUID, paths: list[str]) -> int:
     moved = 0
     try:
@@ -265,10 +288,13 @@ def _fire(run_id: UUID, paths: list[str]) -> int:
                 else:
                     tx.transition.wake(path)
                 moved += 1
+            go_on(tx)
     except (RunBusy, RunNotFound, StaleStep):
         return 0
+    except CannotGoOn:
+        raise
     except Exception as exc:
-        return _passed_over(run_id, exc)
+        return passed_over(run_id, exc)
     return moved
 
 

@@ -52,11 +52,15 @@ STUCK_SECONDS = 30.0
 """A step that holds its slot this long past its deadline will not give it back."""
 SILENT_SECONDS = 15.0
 """A process that has neither looked nor worked for so long hangs on something that will not answer."""
+BUSY_SHARE = 0.01
+"""Who uses this share of a processor does not hang: it computes, and all that is computed is bounded."""
 IN_FLIGHT_SECONDS = 5.0
 """How long a stop waits for calls on their way once everything else has been handed back."""
 START_SECONDS = 30.0
 """How long a worker that starts waits for its database."""
 START_PAUSE_SECONDS = 0.5
+MANY_MOVED = 20
+"""A round of upkeep that has moved so much is followed by the next one at once."""
 EXIT_UNWELL = 70
 _current: WorkerProcess | None = None
 
@@ -103,6 +107,8 @@ class WorkerProcess:
         self._stopped = threading.Event()
         self._wake = threading.Event()
         self._alive_at = time.monotonic()
+        self._poll_clock: int | None = None
+        """The processor time of the poll thread, where the system tells it."""
         self._threads: list[threading.Thread] = []
         self._drains = Drains(self.drain)
 
@@ -211,15 +217,22 @@ class WorkerProcess:
 
     def _watch_loop(self) -> None:
         most = SILENT_SECONDS + config().poll_seconds
-        ticked = time.monotonic()
+        ticked, used = time.monotonic(), 0.0
         while not self._stopping.wait(TICK_SECONDS):
-            if time.monotonic() - ticked > 3 * TICK_SECONDS:
-                self._is_alive()  # The whole process was suspended, not only the poll thread.
+            passed, before, used = time.monotonic() - ticked, used, self._polled()
+            if passed > 3 * TICK_SECONDS or used - before > BUSY_SHARE * passed:
+                self._is_alive()  # The whole process was suspended, or the poll thread computes.
             ticked = time.monotonic()
             if ticked - self._alive_at > most:
                 # What hangs here may never answer; a fresh process has fresh connections.
                 log.error("worker.silent", seconds=round(ticked - self._alive_at))
                 os._exit(EXIT_UNWELL)
+
+    def _polled(self) -> float:
+        """Seconds of a processor the poll thread has used so far."""
+        with contextlib.suppress(OSError):  # It has ended.
+            return time.clock_gettime(self._poll_clock) if self._poll_clock is not None else 0.0
+        return 0.0
 
     def _exit_if_stuck(self) -> None:
         """A process with half its slots past their deadline exits; its supervisor starts a fresh one."""
@@ -238,9 +251,12 @@ class WorkerProcess:
         keep_small(self._stopping)
 
     def _poll_loop(self) -> None:
+        if hasattr(time, "pthread_getcpuclockid"):
+            self._poll_clock = time.pthread_getcpuclockid(threading.get_ident())
         housekeeping = counting = attention = 0.0
         while not self.is_stopping:
             self._is_alive()
+            moved = 0
             try:
                 if time.monotonic() > attention:
                     # At the start and now and then: what the quick question does not see.
@@ -261,7 +277,7 @@ class WorkerProcess:
                 if anything_due(self.boot, self.queues):
                     if anything_due(self.boot):  # Ready steps need no upkeep, which asks a dozen times.
                         self._obey_kill_button()
-                        upkeep(self.boot)
+                        moved = upkeep(self.boot)
                     self._emptying = needs_empty_process(self.queues)
                     self._spawn_drains()
                 else:
@@ -272,7 +288,8 @@ class WorkerProcess:
             except Exception:
                 log.exception("poll.crashed")
                 connections.close_all()
-            self._wake.wait(config().poll_seconds)
+            # Of many that are due at once a round moves some; the others are not to wait for it.
+            self._wake.wait(0 if moved >= MANY_MOVED else config().poll_seconds)
             self._wake.clear()
         connections.close_all()
 

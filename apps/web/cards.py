@@ -94,9 +94,9 @@ def card_of(item: Any, document: Document, record: Record, *, sample: bool = Fal
 
 def _touches(told: Manifest) -> list[Line]:
     """Everything it touches, what changes the world first."""
-    writes = told.writes or ["Changes nothing outside."]
+    writes = [Line("write", sentence) for sentence in told.writes]
     return [
-        *(Line("write", sentence) for sentence in writes),
+        *(writes or [Line("check", "Changes nothing outside.")]),
         *(Line("read", sentence) for sentence in told.reads),
         *(Line("model", sentence) for sentence in told.models),
         *(Line("plug", needed.sentence) for needed in told.connections),

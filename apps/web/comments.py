@@ -8,16 +8,18 @@ from urllib.parse import quote
 from django.urls import reverse
 
 from apps.blueprints import reviews
+from apps.blueprints.models import Draft
 from apps.workspaces.access import Principal
 
 Comments = dict[str, dict[str, Any]]
 """{path: {count, url}}"""
 
 
-def comments_on(principal: Principal, name: str) -> Comments:
-    """Those of the review that counts now, by the path the step had in it."""
-    review, counts = reviews.waiting_comments(principal, name)
-    if review is None:
-        return {}
-    at = reverse("web:blueprints-review", args=[name, review])
-    return {path: {"count": count, "url": f"{at}#on-{quote(path)}"} for path, count in counts.items()}
+def comments_on(principal: Principal, name: str, draft: Draft | None = None) -> Comments:
+    """Those of the review that counts now, by the path the step has in a draft, else had in the review."""
+    found: Comments = {}
+    for one in reviews.waiting_comments(principal, name, draft):
+        at = reverse("web:blueprints-review", args=[name, one.review])
+        there = found.setdefault(one.now, {"count": 0, "url": f"{at}#on-{quote(one.node)}"})
+        there["count"] += one.count
+    return found

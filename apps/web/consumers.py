@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -22,6 +23,9 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import get_channel_layer
 from channels.utils import await_many_dispatch
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils import timezone
 
@@ -134,6 +138,9 @@ class LivePage(AsyncWebsocketConsumer, ABC):
                 except TimeoutError:
                     self.told = False
                 self.awake.clear()
+                if not await database_sync_to_async(self._is_signed_in)():
+                    await self.close(code=SIGNED_OUT)
+                    return
                 found = await self.push()
                 if found and not self.told:
                     self.untold_until = time.monotonic() + UNTOLD_LASTS
@@ -146,6 +153,15 @@ class LivePage(AsyncWebsocketConsumer, ABC):
         except Exception as error:
             log.exception("live.failed", error=str(error))
             await self.close(code=1011)
+
+    def _is_signed_in(self) -> bool:
+        """Whether the session that opened this is still one: nobody signed out or changed the password."""
+        key = getattr(self.scope.get("session"), "session_key", None)
+        if key is None:
+            return True
+        request = HttpRequest()
+        request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+        return bool(get_user(request).pk == self.scope["user"].pk)
 
     @property
     def patience(self) -> float:
@@ -228,7 +244,10 @@ class RunSocket(LivePage):
 
 
 class InboxSocket(LivePage):
-    """`/ws/inbox`: the count in the rail; with `list=open` the list too, `current` marked in it."""
+    """`/ws/inbox`: the count in the rail; with `list=open` the list too, `current` marked in it.
+
+    With `asks` the page asks for an answer to `current`, and is told when there is nothing more to answer.
+    """
 
     principal: Principal
 
@@ -243,6 +262,7 @@ class InboxSocket(LivePage):
         self.sent = ""
         self.with_list = "list" in self.query
         self.current = as_uuid(self.query.get("current", [""])[0])
+        self.asks = "asks" in self.query
         return inbox_group(workspace.id)
 
     async def push(self) -> bool:
@@ -261,7 +281,18 @@ class InboxSocket(LivePage):
                 return render_to_string("inbox/_live.html", {"count": count, "oob": True})
             rows = list(approvals.requests_for(self.principal)[:SHOWN])
             context = {"rows": rows, "count": count, "with_list": True, "current": self.current}
+            context["closed"] = self._closed()
             return render_to_string("inbox/_live.html", context | {"oob": True})
+
+    def _closed(self) -> Any:
+        """The question the page shows, once nobody can answer it any more; None before."""
+        if self.current is None or not self.asks:
+            return None
+        try:
+            asked = approvals.request_for(self.principal, self.current)
+        except NotFound:
+            return None
+        return None if asked.is_pending else asked
 
 
 def _in_workspaces(user: Any, run_id: Any) -> tuple[Principal, Any]:

@@ -1,7 +1,8 @@
 """`/ws/drafts/<id>?after=VERSION`: what others do in a draft, and who they are, as JSON.
 
 Sent: `{type: "ops", version, actor, ops, patch}` for what follows the page's version, and
-`{type: "presence", people: [{id, name, colour, selected, at}]}` when it changes.
+`{type: "presence", people: [{id, name, colour, selected, at}]}` when it changes, and `{type: "test", run}`
+when somebody has begun another test.
 Received: `{type: "select", nodes: [path, …]}`, and `{type: "ping"}` every 15 seconds.
 
 A page that reconnects says which version it has and gets what it missed. The hint carries nothing; what is
@@ -15,7 +16,7 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 
-from apps.blueprints import drafts, presence
+from apps.blueprints import draft_texts, drafts, presence
 from apps.blueprints.models import Draft
 from apps.web.consumers import LivePage
 from apps.workspaces import access, selectors
@@ -39,6 +40,7 @@ class DraftSocket(LivePage):
         after = self.query.get("after", [""])[0][:9]
         self.cursor = min(int(after), draft.version) if after.isdecimal() else draft.version
         self.people: Any = None
+        self.test = draft.last_test
         self.connection = uuid7()
         presence.here(self.principal, draft, self.connection, [])
         return drafts.draft_group(draft.id)
@@ -81,14 +83,14 @@ class DraftSocket(LivePage):
         draft = drafts.draft_by_id(self.principal, self.draft_id)
         if draft is None:
             raise NotFound(f"There is no draft {self.draft_id}.")
-        return [*self._operations(draft), *self._people(draft)]
+        return [*self._operations(draft), *self._people(draft), *self._test(draft)]
 
     def _operations(self, draft: Draft) -> list[dict[str, Any]]:
         if draft.version <= self.cursor:
             return []
         rows = drafts.operations_after(draft, self.cursor, BATCH + 1)
         told = len(rows) <= BATCH
-        patch = drafts.patch_since(draft, self.cursor) if told else None
+        patch = draft_texts.patch_since(draft, self.cursor) if told else None
         self.cursor = draft.version
         lines = [drafts.operation_view(row) for row in rows] if told else []
         actor = lines[-1]["actor"] if lines else None
@@ -102,6 +104,12 @@ class DraftSocket(LivePage):
             return []
         self.people = shown
         return [{"type": "presence", "people": people}]
+
+    def _test(self, draft: Draft) -> list[dict[str, Any]]:
+        if draft.last_test == self.test:
+            return []
+        self.test = draft.last_test
+        return [{"type": "test", "run": str(draft.last_test)}]
 
 
 def _in_workspaces(user: Any, draft_id: Any) -> tuple[Principal, Draft]:

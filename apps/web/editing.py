@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from apps.blueprints import drafts
+from apps.blueprints import draft_log, draft_texts, drafts
 from apps.blueprints import selectors as blueprints
 from apps.blueprints.core.document import Document
 from apps.blueprints.core.editing import operations
@@ -85,7 +85,7 @@ class Opened:
     @cached_property
     def _read(self) -> tuple[Any, list[Problem]]:
         if self.draft is not None:
-            seen = drafts.seen(self.draft)
+            seen = draft_texts.seen(self.draft)
             return seen.source.data, seen.problems
         parsed = parse(self.source)
         return parsed.data, validate(parsed, builtin_tools()).problems
@@ -106,7 +106,7 @@ class Opened:
 
     @cached_property
     def plan(self) -> Sketch:
-        return drafts.seen(self.draft).plan if self.draft is not None else sketch(self.data)
+        return draft_texts.seen(self.draft).plan if self.draft is not None else sketch(self.data)
 
     @property
     def document(self) -> Document:
@@ -117,7 +117,7 @@ class Opened:
     def view(self) -> dict[str, Any]:
         """What the canvas shows."""
         if self.draft is not None:
-            view = drafts.seen(self.draft).view
+            view = draft_texts.seen(self.draft).view
             return view if self.may_edit else {**view, "mode": "read"}
         return view_of(self.data, problems=self.problems, tools=builtin_tools(), mode="read")
 
@@ -177,7 +177,7 @@ def apply_operations(opened: Opened, wanted: list[dict[str, Any]]) -> Applied | 
     except ValidationError as wrong:
         return Changed(None, wanted[0].get("new"), _in_words(wrong))
     try:
-        outcome = drafts.apply_operations(
+        outcome = draft_log.apply_operations(
             opened.principal,
             opened.name,
             batch,
@@ -190,7 +190,7 @@ def apply_operations(opened: Opened, wanted: list[dict[str, Any]]) -> Applied | 
         _reopen(opened, drafts.draft_for(opened.principal, opened.name, private=opened.private))
         return Changed(first.get("theirs"), first.get("mine"), str(first.get("message") or refused))
     _reopen(opened, outcome.draft)
-    return Applied(opened.version, drafts.patch_since(outcome.draft, before))
+    return Applied(opened.version, draft_texts.patch_since(outcome.draft, before))
 
 
 def _in_words(wrong: ValidationError) -> str:

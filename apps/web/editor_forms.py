@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
-from apps.blueprints.core.problems import Problem, path_parts
+from apps.blueprints.core.problems import Path, Problem, path_parts
 from apps.web.core.inspector.forms import Form, Subject, form_of
 from apps.web.core.inspector.inputs import MISSING, Input, spoken_duration
 from apps.web.core.inspector.preview import Preview, estimated_tokens, preview
@@ -83,6 +83,11 @@ class Drawn:
         ]
         words += ["needed" for part in self.parts if part.one.aspect == "required" and part.one.ticked]
         return ", ".join(words)
+
+    @property
+    def nothing_to_choose(self) -> bool:
+        """Is it a choice among agents, and there is none yet?"""
+        return self.one.path == ("agent",) and self.one.widget == "choice" and not self.one.choices
 
     @property
     def must_choose(self) -> bool:
@@ -175,6 +180,10 @@ def _place_problems(opened: Opened, drawn: DrawnForm) -> None:
         if path[: len(base)] != base:
             continue
         rest = path[len(base) :]
+        if problem.lacks and (at := _of(fields, (*rest, *problem.lacks))) is not None:
+            # Beside its own empty field nobody needs to be told how to write it in YAML.
+            at.problems.append(replace(problem, fix=""))
+            continue
         if drawn.form.subject.kind == "node" and rest[:1] == ("body",) and len(rest) > 1:
             continue
         about = [
@@ -187,6 +196,11 @@ def _place_problems(opened: Opened, drawn: DrawnForm) -> None:
             best.problems.append(problem)
         elif drawn.form.subject.kind != "part" and rest == ():
             drawn.problems.append(problem)
+
+
+def _of(fields: list[Drawn], path: Path) -> Drawn | None:
+    """The field or group of exactly this path."""
+    return next((one for one in fields if one.one.path == path and one.one.aspect == ""), None)
 
 
 def _preview(drawn: DrawnForm, known: KnownValues) -> None:

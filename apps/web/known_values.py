@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +18,16 @@ from apps.web.core.inspector.preview import readable
 from apps.web.editing import Opened
 
 MOST_STEPS = 400
+MOST_ITEMS = 50
+"""Items of a map whose results are read together."""
 FIRST = {"map": 0, "loop": 1}
 """The number of the first pass through a container's body."""
 OF_BODY = {"map": (("output",),), "loop": (("output",), ("condition",))}
 """Fields of a container that see what its body sees."""
+OWN = frozenset(["output", "results", "failed"])
+"""Names that only some fields have."""
+AT_END = ("contract", "outputs")
+"""Parts of a blueprint whose expressions are judged when a run is over."""
 
 Names = dict[str, Any]
 
@@ -68,14 +74,103 @@ class KnownValues:
     def names_for(self, subject: Subject, one: Input) -> Mapping[str, Any] | None:
         """The names an input reads, with values; None when nothing is known of them."""
         wanted = {name.partition(".")[0] for name in readable(one)}
-        if not wanted or subject.kind != "node":
+        place = self._place_of(subject, one)
+        if not wanted or place is None:
             return None
-        node = self.opened.plan.nodes.get(subject.key)
-        is_inside = node is not None and tuple(one.path[:1]) in OF_BODY.get(node.kind, ())
-        container = subject.key if is_inside else subject.key.rpartition("/")[0]
+        container, own = place
         names, self.source = self._seen_from(container, wanted)
+        names = names | own(wanted & OWN)
+        if wanted - names.keys():
+            return None  # It has not happened yet; a name that means nothing is said to be a problem.
         is_known = names.get("steps") or wanted & (names.keys() - {"round", "index", "steps"})
         return names if self._run is not None or is_known else None
+
+    def _place_of(self, subject: Subject, one: Input) -> tuple[str, Callable[[Set[str]], Names]] | None:
+        """Whose names a field sees, and what only fields like it see; None where nothing can be known."""
+        if subject.kind == "edge":
+            edge = next((e for e in self.opened.plan.edges if e.id == subject.key), None)
+            if edge is None or one.path[:1] != ("when",):
+                return None
+            return edge.scope, lambda asked: self._left_by(edge.source, asked)
+        if subject.kind == "part":
+            return ("", lambda _: {}) if subject.key in AT_END else None
+        node, path = self.opened.plan.nodes.get(subject.key), subject.key
+        is_inside = node is not None and tuple(one.path[:1]) in OF_BODY.get(node.kind, ())
+        container = path if is_inside else path.rpartition("/")[0]
+        if one.path[:1] == ("merge",):
+            return container, lambda asked: self._joined(path, asked)
+        if one.path[:1] == ("condition",):
+            return container, lambda asked: self._judged(path, asked)
+        return container, lambda _: {}
+
+    # --- what only some fields see
+
+    def _left_by(self, path: str, asked: Set[str]) -> Names:
+        """For the condition of an edge: the output of the step it leaves."""
+        found = self._step(path) if asked else None
+        return {"output": found["output"]} if found is not None and found["status"] == "succeeded" else {}
+
+    def _judged(self, path: str, asked: Set[str]) -> Names:
+        """For `condition`: what a round handed over, or what a sensor saw when it looked last."""
+        if not asked:
+            return {}
+        if self.opened.plan.nodes[path].kind == "loop":
+            scope = self._scope_of(path)
+            row = next((r for r in self._rows(scope) if r["path"] == pass_path(scope)), None)
+            return {"output": row["output"]} if row is not None and row["status"] == "succeeded" else {}
+        found = (self._step(path) or {}).get("output")
+        if not isinstance(found, dict):
+            return {}
+        seen = found.get("body") if found.get("by") == "poll" else found.get("last")
+        return {"output": seen} if seen is not None else {}
+
+    def _joined(self, path: str, asked: Set[str]) -> Names:
+        """For `merge`: what the branches of a join, or the items of a map, have given."""
+        node = self.opened.plan.nodes.get(path)
+        if node is None or not asked:
+            return {}
+        if node.kind == "map":
+            return self._items_of(path, node.join or "all")
+        sources = dict.fromkeys(edge.source for edge in self.opened.plan.edges if edge.target == path)
+        steps = {source.rpartition("/")[2]: self._step(source) for source in sources}
+        arrived = {name: step for name, step in steps.items() if step and step["status"] == "succeeded"}
+        if not arrived:
+            return {}
+        return {
+            "results": {name: step["output"] for name, step in arrived.items()},
+            "failed": {n: step["status"] for n, step in steps.items() if step and step["status"] == "failed"},
+        }
+
+    def _items_of(self, path: str, join: str) -> Names:
+        at = path_of(path.rpartition("/")[2], 1, self._scope_of(path.rpartition("/")[0]))
+        row = next((row for row in self._rows(scope_of(at)) if row["path"] == at), None)
+        items = (row["input"] or {}).get("items") if row is not None else None
+        if self._run is None or not isinstance(items, list) or not 0 < len(items) <= MOST_ITEMS:
+            return {}
+        wanted = [pass_path(pass_scope(at, index)) for index in range(len(items))]
+        rows = runs.step_rows(self._run, [scope_of(one) for one in wanted])
+        passes = {r["path"]: r for r in runs.steps_of(self._run, [r for r in rows if r.path in wanted])}
+        ended = [passes.get(one) for one in wanted]
+        done = [one["output"] for one in ended if one is not None and one["status"] == "succeeded"]
+        results: Any = done
+        if join in ("any", "first_success"):
+            results = done[0] if done else None
+        elif join == "all_settled":
+            results = [one["output"] if one is not None else None for one in ended]
+        failed = [
+            {"index": index, "error": one["error"]}
+            for index, one in enumerate(ended)
+            if one is not None and one["status"] == "failed"
+        ]
+        return {"results": results, "failed": failed}
+
+    def _step(self, path: str) -> dict[str, Any] | None:
+        """What a step gave in the first pass through all around it; pins come first."""
+        container, _, node_id = path.rpartition("/")
+        known = _by_node(self._rows(self._scope_of(container))) | self._pins_in(container)
+        return known.get(node_id)
+
+    # --- what everything in one place sees
 
     def _seen_from(self, container: str, wanted: Set[str]) -> tuple[Names, str]:
         """What the first pass through a body sees, or the run itself; and where it comes from, in words."""

@@ -68,7 +68,10 @@ class CurrentWorkspace:
         if request.principal is None:  # type: ignore[attr-defined]
             return self.get_response(request)
         with timezone.override(zone_of(request.user.time_zone)):  # type: ignore[union-attr]
-            return self.get_response(request)
+            response = self.get_response(request)
+        # What is one person's is kept by no browser and no proxy, whichever view forgot to say so.
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -24,8 +24,10 @@ from apps.blueprints.core.text_fit import title_of
 from apps.blueprints.core.tools import ToolSpec
 from apps.ledger.payloads import Extent
 from apps.runs import selectors as runs
+from apps.runs.core.nodes import standing
 from apps.runs.core.states import RUN_ENDED, STEP_ENDED, RunStatus
 from apps.runs.models import Run, Step
+from apps.runs.recovery import is_required_of_a_person
 from apps.runs.services import can_kill_worker
 from apps.runs.signals import awaited
 from apps.runs.views import effect_view, event_view
@@ -179,8 +181,11 @@ class RunPage:
         """Ways on from a step, for somebody who may change the run's course."""
         if not self.may_operate or step["kind"] in ("item", "round"):
             return []
-        found = []
-        for option in recovery.options(self.run.status, step, has_question=bool(self.questions)):
+        found, node = [], self.document.node(recovery.node_of(step["path"]))
+        is_required = node is not None and is_required_of_a_person(self.document, node)
+        for option in recovery.options(
+            self.run.status, step, has_question=bool(self.questions), is_required=is_required
+        ):
             address = reverse("web:runs-recover", kwargs={"run_id": self.run.id, "verb": option.verb})
             asked = {"step": step["path"], **({"mode": option.mode} if option.mode else {})}
             found.append({**vars(option), "link": f"{address}?{urlencode(asked)}"})
@@ -315,18 +320,20 @@ class RunPage:
         ]
 
     @cached_property
+    def standing(self) -> dict[str, Mapping[str, Any]]:
+        """By node, inside maps and loops too, the step whose state the picture shows."""
+        return standing(self.worked)
+
+    @cached_property
     def states(self) -> dict[str, str]:
-        """State of each node for the picture: the one of its latest round."""
         return {
-            step["node"]: f"{step['status']}:{step['reason']}"
-            if step["status"] == "waiting"
-            else step["status"]
-            for step in self.worked
+            node: f"{step['status']}:{step['reason']}" if step["status"] == "waiting" else step["status"]
+            for node, step in self.standing.items()
         }
 
     @cached_property
     def picture(self) -> SafeString:
-        paths = {step["node"]: step["path"] for step in self.worked}
+        paths = {node: step["path"] for node, step in self.standing.items()}
         selected = next((node for node, path in paths.items() if path == self.selected_path), "")
         return run_picture(
             self.document,
@@ -345,7 +352,7 @@ class RunPage:
         """The same picture as plain values, for the canvas."""
         marks = {
             path: {"title": self.titles.get(node.id) or title_of(node.title, node.id)}
-            | {"state": self.states.get(node.id, "blocked")}
+            | {"state": self.states.get(path, "blocked")}
             for path, node in all_nodes(self.document.graph)
         }
         return view_of(canonical.stored(self.document), tools=self.tools, mode="run", marks=marks)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from apps.workspaces.core.roles import Permission, Role, permissions
@@ -38,6 +39,10 @@ class Principal:
     channel: Channel
     groups: frozenset[str] = frozenset()
     """Groups that approvals may be assigned to."""
+    limited_to: frozenset[Permission] | None = None
+    """What the token's scopes allow, whatever its user may; None without scopes."""
+    expires_at: datetime | None = None
+    """When the token ends by itself."""
 
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions
@@ -68,6 +73,7 @@ def principal_for(
     *,
     scopes: Iterable[Role] = (),
     label: str = "",
+    expires_at: datetime | None = None,
 ) -> Principal:
     """The principal of a member.
 
@@ -81,9 +87,9 @@ def principal_for(
             next="Choose one of your own workspaces, or ask an admin to add you.",
         )
     granted = permissions(membership.role_set)
-    limited = list(scopes)
-    if limited:
-        granted &= permissions(limited)
+    limited_to = permissions(limited) if (limited := list(scopes)) else None
+    if limited_to is not None:
+        granted &= limited_to
     return Principal(
         user=user,
         workspace=workspace,
@@ -91,4 +97,6 @@ def principal_for(
         label=label or user.email,
         channel=channel,
         groups=frozenset(membership.groups),
+        limited_to=limited_to,
+        expires_at=expires_at,
     )

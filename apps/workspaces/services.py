@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -242,8 +242,8 @@ def create_token(
     """A bearer token for the principal in this workspace, and its secret, which is shown this once.
 
     scopes: roles the token is limited to; empty means all its user has, now and later.
-    Raises InvalidInput for an empty name, an unknown scope or an expiry in the past; Forbidden when a limited
-    token asks for one that may do more than itself.
+    Raises InvalidInput for an empty name, an unknown scope or an expiry in the past; Forbidden when a token
+    asks for one that may do more than itself, now or when its user may more, or that would outlive it.
     """
     if not name.strip():
         raise InvalidInput("A token needs a name.", fields={"name": "Say what will use it."}, next="Name it.")
@@ -255,10 +255,18 @@ def create_token(
         )
     limited = _roles(scopes) if (scopes := list(scopes)) else []
     wanted = principal_for(principal.user, principal.workspace, principal.channel, scopes=limited)
-    if not wanted.permissions <= principal.permissions:
+    most = principal.limited_to
+    reaches_further = most is not None and not (wanted.limited_to or frozenset(Permission)) <= most
+    if reaches_further or not wanted.permissions <= principal.permissions:
         raise Forbidden(
             f"{principal.label} cannot make a token that may do more than it may itself.",
             next="Name scopes it has, or sign in to make the token.",
+        )
+    ends = principal.expires_at
+    if ends is not None and (expires_at is None or expires_at > ends):
+        raise Forbidden(
+            f"{principal.label} cannot make a token that outlives it; it ends at {ends:%Y-%m-%d %H:%M} UTC.",
+            next="Name an earlier expiry, or sign in to make the token.",
         )
     key = secret(TOKEN_PREFIX)
     token = ApiToken.objects.create(
@@ -289,6 +297,7 @@ def authenticate_token(key: str) -> Principal | None:
             "api",
             scopes=[Role(r) for r in token.scopes],
             label=f"{token.user.email} ({token.name})",
+            expires_at=token.expires_at,
         )
     except WorkspaceNotFound:
         return None
@@ -405,15 +414,17 @@ def audit(
     *,
     workspace: Workspace | UUID | None = None,
     label: str = "",
+    save: Callable[[AuditEntry], None] = AuditEntry.save,
 ) -> AuditEntry:
     """Record who decided what; part of the caller's transaction.
 
     principal: None when a rule or the installation decided; then `workspace` says where and `label` who.
+    save: for those who store it together with something else.
     """
     place = workspace or (principal.workspace if principal else None)
     if place is None:
         raise ValueError("an audit entry without a principal names the workspace")
-    return AuditEntry.objects.create(
+    entry = AuditEntry(
         workspace_id=place.id if isinstance(place, Workspace) else place,
         actor=principal.user if principal else None,
         actor_label=label or (principal.label if principal else "system"),
@@ -421,3 +432,5 @@ def audit(
         target=target[:254],
         data={**(data or {}), **({"channel": principal.channel} if principal else {})},
     )
+    save(entry)
+    return entry

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from apps.blueprints import selectors, services
+from apps.blueprints import publishing, selectors, services
 from apps.blueprints.comparing import Comparison, compare
 from apps.blueprints.core.contract_import import is_contract
 from apps.blueprints.core.document import NAME_PATTERN
@@ -18,6 +18,7 @@ from apps.blueprints.core.parse import parse
 from apps.blueprints.core.problems import Problem
 from apps.blueprints.core.schema_export import blueprint_schema
 from apps.blueprints.core.svg import render_svg
+from apps.blueprints.drafts import draft_for
 from apps.blueprints.models import Version
 from mirrorneuron.cli.actor import acting
 from mirrorneuron.cli.frame import (
@@ -111,19 +112,25 @@ def import_(file: str, out: str | None) -> None:
 
 @blueprint.command()
 @click.argument("name")
-@click.option("--file", metavar="FILE", help="The new text. [default: publish the latest stored state]")
+@click.option("--file", metavar="FILE", help="The new text. [default: the draft as it stands]")
 @click.option("--notes", default="", metavar="TEXT", help="What has changed.")
-def publish(name: str, file: str | None, notes: str) -> None:
-    """Publish a version; the same content gives the version that is there."""
+@click.option("--anyway", is_flag=True, help="Publish the draft although its review says otherwise.")
+def publish(name: str, file: str | None, notes: str, anyway: bool) -> None:
+    """Publish a file, or the draft; the same content gives the version that is there."""
     path = Path(name)
     if file is None and path.is_file():  # `mn blueprint publish FILE`, as people will write it
         file = name
         data = parse(read_text("", file)).data
         name = str((data.get("metadata") or {}).get("name", "")) if isinstance(data, dict) else ""
         name = name or path.stem
-    text = read_text("", file) if file else None
     with naming(file or name):
-        version, known = _stored(lambda: services.publish(acting(), name, text, notes=notes))
+        if file:
+            text = read_text("", file)
+            version, known = _stored(lambda: services.publish(acting(), name, text, notes=notes))
+        else:
+            version, known = _stored(
+                lambda: publishing.publish_as_it_stands(acting(), name, notes=notes, anyway=anyway)
+            )
     _published(version, "Published", known=known)
 
 
@@ -131,11 +138,14 @@ def publish(name: str, file: str | None, notes: str) -> None:
 @click.argument("name", metavar="NAME[@VERSION]")
 @click.option("--out", metavar="FILE", help="[default: standard output]")
 def export(name: str, out: str | None) -> None:
-    """Write a version as YAML, comments and order as they were."""
+    """Write a version as YAML, comments and order as they were; NAME@draft is the draft."""
     bare, _, number = name.partition("@")
-    if number and not number.isdigit():
-        raise click.UsageError(f"{name!r} is not NAME@VERSION; versions are whole numbers.")
-    text = services.export(acting(), bare, int(number) if number else None)
+    if number and number != "draft" and not number.isdigit():
+        raise click.UsageError(f"{name!r} is not NAME@VERSION; versions are whole numbers, or draft.")
+    if number == "draft":
+        text = draft_for(acting(), bare).source
+    else:
+        text = services.export(acting(), bare, int(number) if number else None)
     if out:
         _write(out, text)
     emit({"name": bare, "source": text, "written": out}, f"Wrote {out}." if out else text.rstrip("\n"))
@@ -148,7 +158,7 @@ def export(name: str, out: str | None) -> None:
     "before",
     default="",
     metavar="STATE",
-    help="A version's number, draft or gallery. [default: the version before]",
+    help="A version's number, draft (shared), private (yours) or gallery. [default: the version before]",
 )
 @click.option("--to", "after", default="", metavar="STATE", help="The same. [default: draft]")
 def diff_(name: str, before: str, after: str) -> None:

@@ -11,8 +11,8 @@ from apps.blueprints.core.durations import parse_duration
 from apps.runs import hooks
 from apps.runs.core.webhook import Scheme
 from mirrorneuron.cli.actor import acting
+from mirrorneuron.cli.address import base_url
 from mirrorneuron.cli.frame import Group, emit, read_text, table
-from mirrorneuron.config import config
 
 
 @click.group(cls=Group)
@@ -65,8 +65,7 @@ def add(
             secret=read_text("--secret-file", secret_file).strip() if secret_file else "",
         ),
     )
-    path = f"/api/v1/hooks/{opened.token}"
-    address = config().base_url.rstrip("/") + path if config().base_url else path
+    address = f"{base_url()}/api/v1/hooks/{opened.token}"
     emit(
         hooks.hook_view(opened.hook) | {"address": address, "secret": opened.secret},
         f"Hook {opened.hook.name!r} is open. Keep these two; they are not shown again.\n"

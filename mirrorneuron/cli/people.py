@@ -13,8 +13,8 @@ from mirrorneuron import schema
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.errors import InvalidInput, NotFound
 from mirrorneuron.cli.actor import acting, direct
+from mirrorneuron.cli.address import base_url
 from mirrorneuron.cli.frame import Group, chosen, emit, read_text, table
-from mirrorneuron.config import config
 
 
 @click.group(cls=Group)
@@ -159,7 +159,7 @@ def token_revoke(id: str) -> None:
 
 
 def _base_url() -> str:
-    found = config().base_url or ("http://127.0.0.1:8000" if config().is_sqlite else "")
+    found = base_url()
     if not found:
         raise InvalidInput(
             "A sign-in link needs the address of the pages.",

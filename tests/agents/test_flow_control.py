@@ -15,9 +15,10 @@ from apps.agents.tools.base import AmbiguousOutcome, DefiniteFailure
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.services import decide
 from apps.governance.core.breakers import FAILURES, FIRST_SECONDS
-from apps.governance.flow import Reply
+from apps.governance.flow import Outgoing, Reply, Ticket, report
 from apps.governance.models import Breaker, Bucket
 from apps.ledger.selectors import entries
+from apps.runs.dead_letters import redrive
 from apps.runs.errors import StepError
 from apps.runs.invariants import check_all
 from apps.runs.models import Run, Step, Worker
@@ -378,3 +379,54 @@ def test_what_an_error_says_about_the_other_side(problem, reply):
 
 def test_a_pause_asked_for_with_a_server_error_is_heard():
     assert reply_of(AmbiguousOutcome("busy", status=503, retry_after=7.0)) == (Reply.FAILED, 7.0)
+
+
+# --- what was reserved ------------------------------------------------------------------------------------
+
+
+def test_steps_that_are_retried_by_hand_keep_to_the_limit(start, remote, workspace, alice, principal):
+    """Their deadline was over before their turn came; a redrive must not let all of them go at once."""
+    with clock.frozen(now()) as time:
+        limit(workspace, "tool:fetch", 1, 1 / 60)
+        runs = [start(deadline="90s") for _ in range(20)]
+        through(time, 100, step=10)
+        failed = [run for run in runs if run.steps.get().status == "failed"]
+        assert len(failed) >= 17
+        before = len(remote.calls)
+        redrive(principal(alice), reason="they have more time now")
+        work_all(register_worker(lease_seconds=1000))
+        assert len(remote.calls) - before <= 1
+
+
+def test_a_breaker_that_opens_meanwhile_costs_nobody_the_place(start, remote, workspace):
+    with clock.frozen(now()) as time:
+        limit(workspace, "tool:fetch", 1, 1 / 600)
+        first, second = start(), start()
+        work_all(register_worker(lease_seconds=1000))
+        assert [status(run)[0] for run in (first, second)] == ["succeeded", "waiting"]
+        due = second.steps.get().due_at
+        Breaker.objects.create(
+            workspace=workspace, key=Bucket.objects.get().key, open_until=due + timedelta(seconds=20), opens=1
+        )
+        through(time, 640, step=20)
+        assert status(second)[0] == "succeeded", (due, second.steps.get().due_at)
+
+
+def test_nobody_rests_longer_than_a_retry_waits(start, remote):
+    """However long the other side asks: 11 days, or longer than there are dates."""
+    remote.behave = lambda: fails(StepError("busy", retry_after=1e6, code="model_rate_limited"))
+    with clock.frozen(now()):
+        start()
+        work_all(register_worker(lease_seconds=1000))
+        assert Bucket.objects.get(capacity=None).blocked_until <= now() + timedelta(hours=1)
+
+
+def fails(error: Exception) -> Any:
+    raise error
+
+
+def test_a_wait_longer_than_there_are_dates_is_no_mistake_of_ours(workspace):
+    call = Outgoing(workspace_id=workspace.id, target="provider:x", timeout_seconds=5)
+    for seconds in (1e12, 1e30, float("inf")):
+        report(Ticket(call), Reply.RESTS, retry_after=seconds)
+    assert Bucket.objects.get().blocked_until <= now() + timedelta(hours=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -11,8 +13,11 @@ from django.http import HttpResponse
 from django.test import Client
 
 from apps.api import doors
+from apps.api.build import MirrorNeuronAPI
+from apps.workspaces.access import Principal
 from apps.workspaces.models import ApiToken, Membership, User, Workspace
-from tests.api.conftest import BASE, CallerOf, Things
+from apps.workspaces.services import create_token
+from tests.api.conftest import BASE, Caller, CallerOf, Things
 
 OPEN = {f"{BASE}/schema/blueprint.json"}
 SIGNED = ("POST", f"{BASE}/hooks/{{hook}}")
@@ -204,6 +209,52 @@ def test_a_session_needs_its_csrf_token(things: Things, alice: User) -> None:
     assert client.post(path, headers={"X-CSRFToken": "c" * 32}).status_code == 200
 
 
+def test_no_unsafe_call_is_taken_from_a_page_of_somebody_else(things: Things, alice: User) -> None:
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    client.force_login(alice)
+    before = _state(things)
+    client.cookies["csrftoken"] = "c" * 32
+    for method, path, _ in operations(None):
+        if method == "GET" or (method, path) == SIGNED:
+            continue
+        for sent in (
+            {},
+            {"X-CSRFToken": "d" * 32},
+            {"X-CSRFToken": "c" * 32, "Origin": "https://evil.example"},
+        ):
+            for kind in ("application/json", "text/plain"):
+                address, body = f"{BASE}{things.fill(path)}", json.dumps(body_for(method, path))
+                answer = client.generic(method, address, body, content_type=kind, headers=sent)
+                assert assert_problem(answer, 403)["code"] == "forbidden", (method, path, sent)
+    assert _state(things) == before
+
+
+def test_a_narrow_token_of_the_owner_changes_nothing(
+    things: Things, alice: User, principal: Callable[..., Principal]
+) -> None:
+    narrow = Caller(create_token(principal(alice), "narrow", scopes=["viewer"])[1])
+    before = _state(things)
+    for method, path, _ in operations(None):
+        if method == "GET" or path in OPEN | SHARED or path.endswith(("/validate", "/tokens/{token_id}")):
+            continue
+        if (method, path) != SIGNED:
+            assert_problem(narrow.call(method, things.fill(path), body_for(method, path)), 403, 404, 422)
+    assert _state(things) == before
+    found = narrow.get("/tokens").json()["items"]
+    assert {token["name"] for token in found} == {"hers", "narrow"}
+
+
+def test_no_answer_is_kept_on_the_way(things: Things, alice: User, caller: CallerOf) -> None:
+    who = caller(alice)
+    for method, path, _ in operations(None):
+        if method == "GET":
+            answer = who.get(things.fill(path))
+            kept = answer.headers.get("Cache-Control", "")
+            assert path in OPEN or "no-store" in kept, path
+            assert answer.headers["X-Content-Type-Options"] == "nosniff", path
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"], path
+
+
 def test_a_wrong_token_never_falls_back_to_the_session(alice: User) -> None:
     client = Client(raise_request_exception=False)
     client.force_login(alice)
@@ -298,3 +349,9 @@ def test_health_tells_the_process(db: None) -> None:
 def test_readiness_names_what_is_missing(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Client().get("/readyz")
     assert answer.json()["checks"]["database"] == "ok"
+
+
+def test_the_schema_is_worked_out_once(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Client().get(f"{BASE}/openapi.json").content
+    monkeypatch.setattr(MirrorNeuronAPI, "_worked_out", lambda *_: pytest.fail("worked out again"))
+    assert Client().get(f"{BASE}/openapi.json").content == first

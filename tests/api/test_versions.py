@@ -9,6 +9,7 @@ import pytest
 from apps.blueprints import services
 from apps.blueprints.drafts import draft_for
 from apps.workspaces.models import Membership, User, Workspace
+from mirrorneuron.base.ids import uuid7
 from tests.api.conftest import SOURCE, CallerOf
 from tests.blueprints.drafting import write
 from tests.runs.engine import work_all
@@ -122,3 +123,28 @@ def test_a_fork_is_a_blueprint_of_its_own(owner: Any, alice: User, caller: Calle
     made = caller(alice).post(f"{AT}/fork", {"to": "welcome"})
     assert made.status_code == 201 and made["Location"] == "/api/v1/blueprints/welcome"
     assert made.json()["origin"]["fork_of"] == "greet"
+
+
+def test_only_the_shared_draft_is_published_and_reviewed(
+    owner: Any, alice: User, erin: User, caller: CallerOf
+) -> None:
+    client = caller(alice)
+    assert client.get(f"{AT}/diff?to=private").status_code == 404
+    draft_for(owner, "greet", private=True)
+    seen = f'"{draft_for(owner, "greet").version}"'
+    for path, body in (("draft/publish", {}), ("reviews", {"people": [str(erin.id)]})):
+        refused = client.post(f"{AT}/{path}?private=true", body, If_Match=seen)
+        assert refused.status_code == 409 and refused.json()["code"] == "private_draft"
+        assert "draft/merge" in refused.json()["next"]
+    assert client.get(f"{AT}/versions").json()["items"][0]["version"] == 1
+    assert not client.get(f"{AT}/reviews").json()["items"]
+
+
+def test_a_private_draft_is_a_side_of_the_difference(owner: Any, alice: User, caller: CallerOf) -> None:
+    client = caller(alice)
+    mine = draft_for(owner, "greet", private=True)
+    op = {"op_id": str(uuid7()), "kind": "set_contract", "path": ["metadata", "summary"], "new": "Mine."}
+    client.post(f"{AT}/draft/ops?private=true", {"ops": [op]}, If_Match=f'"{mine.version}"')
+    found = client.get(f"{AT}/diff?from=draft&to=private").json()
+    assert (found["from"]["label"], found["to"]["label"]) == ("The shared draft", "Your private draft")
+    assert [one["section"] for one in found["changes"]] == ["metadata"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from bench.counting import LOOKING, Counter, Transaction, count_psycopg
 from bench.databases import PostgresDatabase, Server, own_postgres, program
+from bench.measure import TICKS
 from tests.services import required
 
 
@@ -38,14 +40,16 @@ def test_sqlite_commits_are_transactions_that_wrote_and_writes_outside_of_one(tm
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresDatabase]:
+def database() -> Iterator[PostgresDatabase]:
     """A database on a server that nobody else uses, so that counts can be exact."""
     if program("postgres") is None:
         (pytest.fail if required() else pytest.skip)("PostgreSQL's server programs were not found")
-    folder = tmp_path_factory.mktemp("own")
-    for parent in (folder, *list(folder.parents)[:2]):
-        parent.chmod(parent.stat().st_mode | 0o011)  # the server runs as another user
-    with own_postgres(folder) as url, Server(url) as server:
+    # Not below pytest's own folder: the server runs as another user, who may not enter there.
+    with (
+        tempfile.TemporaryDirectory(prefix="mn-counting-") as folder,
+        own_postgres(Path(folder)) as url,
+        Server(url) as server,
+    ):
         found = server.database("test")
         with psycopg.connect(found.url, autocommit=True) as connection:
             connection.execute("CREATE TABLE t (n int)")
@@ -76,8 +80,18 @@ def test_the_log_and_the_statistics_count_a_known_workload_exactly(database: Pos
     assert after.statements is not None and before.statements is not None
     assert after.statements - before.statements == 14
     assert after.wal_bytes is not None and after.wal_bytes > 4 * 30
-    assert after.server_cpu is not None and before.server_cpu is not None
-    assert after.server_cpu > before.server_cpu
+
+
+@pytest.mark.services
+def test_the_servers_work_counts_also_after_the_connection_has_ended(database: PostgresDatabase) -> None:
+    """Connections end and workers of the server come and go; what they did stays in the account."""
+    before = database.begin().server_cpu
+    with psycopg.connect(database.url) as connection:
+        connection.execute("SELECT sum(sqrt(n)) FROM generate_series(1, 2000000) AS n")
+    after = database.end().server_cpu
+
+    assert before is not None and after is not None
+    assert after > before + 5 / TICKS
 
 
 @pytest.mark.services

@@ -7,7 +7,8 @@ from typing import Any
 from apps.blueprints import services
 from apps.blueprints.core.editing.operations import SetSource
 from apps.blueprints.core.parse import plain_dump
-from apps.blueprints.drafts import apply_operations, draft_for
+from apps.blueprints.draft_log import apply_operations
+from apps.blueprints.drafts import draft_for
 from apps.workspaces.access import Principal
 from mirrorneuron.base.ids import uuid7
 from tests.blueprints.samples import changed

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
-from apps.blueprints import drafts, services
+from apps.blueprints import draft_log, draft_merging, draft_texts, drafts, services
 from apps.blueprints.core.editing.apply import Applied, apply
 from apps.blueprints.core.editing.operations import operation
 from apps.blueprints.core.editing.spans import read
@@ -42,15 +42,17 @@ def his(hers: Principal, bob: User, principal: PrincipalOf) -> Principal:
     return principal(bob)
 
 
-def do(who: Principal, kind: str, *, private: bool = False, group: str = "", **fields: Any) -> drafts.Outcome:
+def do(
+    who: Principal, kind: str, *, private: bool = False, group: str = "", **fields: Any
+) -> draft_log.Outcome:
     op = operation({"op_id": str(uuid.uuid4()), "kind": kind, **fields})
     version = drafts.draft_for(who, "greet", private=private).version
-    return drafts.apply_operations(
+    return draft_log.apply_operations(
         who, "greet", [op], seen_version=version, private=private, undo_group=group
     )
 
 
-def goal(who: Principal, new: str, **more: Any) -> drafts.Outcome:
+def goal(who: Principal, new: str, **more: Any) -> draft_log.Outcome:
     return do(who, "set_contract", path=["contract", "goal"], old=said(who, **more), new=new, **more)
 
 
@@ -63,11 +65,11 @@ def text(who: Principal, private: bool = False) -> str:
     return drafts.draft_for(who, "greet", private=private).source
 
 
-def add(who: Principal, node: str, **more: Any) -> drafts.Outcome:
+def add(who: Principal, node: str, **more: Any) -> draft_log.Outcome:
     return do(who, "add_node", node={"id": node, "kind": "transform"}, **more)
 
 
-def later(outcome: drafts.Outcome, seconds: float = 3) -> drafts.Outcome:
+def later(outcome: draft_log.Outcome, seconds: float = 3) -> draft_log.Outcome:
     """As if it had been done so long ago."""
     for row in outcome.rows:
         DraftOperation.objects.filter(pk=row.pk).update(at=row.at - timedelta(seconds=seconds))
@@ -90,7 +92,7 @@ def test_all_operations_of_a_batch_or_none(hers: Principal) -> None:
         for node in ("one", "hello")
     ]
     with pytest.raises(DraftConflict) as caught:
-        drafts.apply_operations(hers, "greet", ops, seen_version=0)
+        draft_log.apply_operations(hers, "greet", ops, seen_version=0)
     assert caught.value.conflicts[0]["op_id"] == str(ops[1].op_id)
     assert (text(hers), DraftOperation.objects.count()) == (SOURCE, 0)
 
@@ -102,8 +104,8 @@ def test_a_repeat_among_fresh_operations_is_not_done_again(hers: Principal) -> N
     second = operation(
         {"op_id": str(uuid.uuid4()), "kind": "add_node", "node": {"id": "two", "kind": "transform"}}
     )
-    drafts.apply_operations(hers, "greet", [first], seen_version=0)
-    done = drafts.apply_operations(hers, "greet", [first, second], seen_version=0)
+    draft_log.apply_operations(hers, "greet", [first], seen_version=0)
+    done = draft_log.apply_operations(hers, "greet", [first, second], seen_version=0)
     assert [row.seq for row in done.rows] == [1, 2]
     assert text(hers).count("id: one") == 1
 
@@ -111,7 +113,7 @@ def test_a_repeat_among_fresh_operations_is_not_done_again(hers: Principal) -> N
 def test_a_version_that_does_not_exist_is_a_conflict(hers: Principal) -> None:
     op = operation({"op_id": str(uuid.uuid4()), "kind": "remove_node", "node": "bye"})
     with pytest.raises(DraftConflict):
-        drafts.apply_operations(hers, "greet", [op], seen_version=7)
+        draft_log.apply_operations(hers, "greet", [op], seen_version=7)
 
 
 def test_an_archived_blueprint_keeps_its_draft_as_it_is(hers: Principal) -> None:
@@ -124,12 +126,12 @@ def test_who_may_only_read_changes_nothing(hers: Principal, bob: User, principal
     reader = principal(bob)
     for call in (
         lambda: add(reader, "one"),
-        lambda: drafts.undo(reader, "greet"),
-        lambda: drafts.redo(reader, "greet"),
-        lambda: drafts.tidy(reader, "greet"),
-        lambda: drafts.name_state(reader, "greet", "x"),
-        lambda: drafts.restore(reader, "greet", seq=0),
-        lambda: drafts.merge(reader, "greet"),
+        lambda: draft_log.undo(reader, "greet"),
+        lambda: draft_log.redo(reader, "greet"),
+        lambda: draft_log.tidy(reader, "greet"),
+        lambda: draft_log.name_state(reader, "greet", "x"),
+        lambda: draft_log.restore(reader, "greet", seq=0),
+        lambda: draft_merging.merge(reader, "greet"),
         lambda: drafts.draft_for(reader, "greet", private=True),
     ):
         with pytest.raises(Forbidden):
@@ -144,12 +146,12 @@ def test_typing_on_in_a_field_is_one_step_and_a_pause_begins_another(hers: Princ
     later(goal(hers, "S"))
     goal(hers, "Sa")
     goal(hers, "Say")
-    done = drafts.undo(hers, "greet")
+    done = draft_log.undo(hers, "greet")
     assert (said(hers), len(done.rows)) == ("S", 2)
-    drafts.redo(hers, "greet")
+    draft_log.redo(hers, "greet")
     assert said(hers) == "Say"
-    drafts.undo(hers, "greet")
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     assert text(hers) == SOURCE
 
 
@@ -157,10 +159,10 @@ def test_a_choice_is_a_step_of_its_own_however_quickly_it_is_made(hers: Principa
     do(hers, "set_config", node="bye", path=["notes"], new="polite")
     do(hers, "set_config", node="bye", path=["notes"], old="polite", new={"text": "polite"})
     do(hers, "set_config", node="bye", path=["notes"], old={"text": "polite"}, new=True)
-    drafts.undo(hers, "greet")
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     assert "polite" in text(hers) and "{" not in text(hers).partition("polite")[0].rpartition("notes")[2]
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     assert text(hers) == SOURCE
 
 
@@ -168,16 +170,16 @@ def test_another_field_in_between_begins_another_step(hers: Principal) -> None:
     goal(hers, "S")
     do(hers, "set_config", node="bye", path=["title"], new="x")
     goal(hers, "Sa")
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     assert said(hers) == "S"
 
 
 def test_a_group_is_undone_as_a_whole_also_when_it_came_in_several_calls(hers: Principal) -> None:
     add(hers, "one", group="paste")
     add(hers, "two", group="paste")
-    assert len(drafts.undo(hers, "greet").undone) == 2
+    assert len(draft_log.undo(hers, "greet").undone) == 2
     assert text(hers) == SOURCE
-    drafts.redo(hers, "greet")
+    draft_log.redo(hers, "greet")
     assert "two" in text(hers) and "one" in text(hers)
 
 
@@ -186,18 +188,18 @@ def test_everybody_undoes_their_own_whatever_the_order(hers: Principal, his: Pri
     add(his, "b1")
     add(hers, "a2")
     add(his, "b2")
-    drafts.undo(hers, "greet")
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     assert [n["id"] for n in parse(text(hers)).data["graph"]["nodes"]][3:] == ["b1", "b2"]
-    drafts.undo(his, "greet")
-    drafts.redo(hers, "greet")
+    draft_log.undo(his, "greet")
+    draft_log.redo(hers, "greet")
     assert {n["id"] for n in parse(text(hers)).data["graph"]["nodes"]} - {"hello", "ask", "bye"} == {
         "a1",
         "b1",
     }
     with pytest.raises(NothingToUndo):
         for _ in range(3):
-            drafts.undo(his, "greet")
+            draft_log.undo(his, "greet")
     assert {n["id"] for n in parse(text(hers)).data["graph"]["nodes"]} - {"hello", "ask", "bye"} == {"a1"}
 
 
@@ -205,9 +207,9 @@ def test_a_step_that_others_build_upon_is_not_taken_away(hers: Principal, his: P
     add(hers, "one")
     do(his, "add_edge", edge={"from": "bye", "to": "one"})
     with pytest.raises(UndoRefused, match="bye → one"):
-        drafts.undo(hers, "greet")
-    drafts.undo(his, "greet")
-    drafts.undo(hers, "greet")
+        draft_log.undo(hers, "greet")
+    draft_log.undo(his, "greet")
+    draft_log.undo(hers, "greet")
     assert text(hers) == SOURCE
 
 
@@ -219,22 +221,22 @@ def test_the_first_of_a_list_can_be_taken_back_when_others_have_added_a_second(
     add(hers, "one")
     do(hers, "add_edge", edge={"from": "one", "to": "one", "max_rounds": 2})
     do(his, "add_node", node={"id": "two", "kind": "transform"}, edge={"from": "two", "to": "two"})
-    drafts.undo(hers, "greet")
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     graph = parse(text(hers)).data["graph"]
     assert ([n["id"] for n in graph["nodes"]], graph["edges"]) == (["two"], [{"from": "two", "to": "two"}])
-    drafts.redo(hers, "greet")
-    drafts.redo(hers, "greet")
+    draft_log.redo(hers, "greet")
+    draft_log.redo(hers, "greet")
     assert {n["id"] for n in parse(text(hers)).data["graph"]["nodes"]} == {"one", "two"}
     with pytest.raises(NothingToUndo):
-        drafts.redo(hers, "greet")
+        draft_log.redo(hers, "greet")
 
 
 def test_a_node_that_others_have_changed_is_not_taken_away(hers: Principal, his: Principal) -> None:
     add(hers, "one")
     do(his, "set_config", node="one", path=["title"], new="His")
     with pytest.raises(UndoRefused, match="Bob has changed"):
-        drafts.undo(hers, "greet")
+        draft_log.undo(hers, "greet")
     assert "His" in text(hers)
 
 
@@ -242,30 +244,30 @@ def test_an_edge_that_others_have_labelled_is_not_taken_away(hers: Principal, hi
     do(hers, "add_edge", edge={"from": "ask.rejected", "to": "bye"})
     do(his, "set_edge", edge={"from": "ask.rejected", "to": "bye"}, path=["label"], new="no")
     with pytest.raises(UndoRefused, match="Bob has changed"):
-        drafts.undo(hers, "greet")
+        draft_log.undo(hers, "greet")
 
 
 def test_an_id_that_was_taken_meanwhile_keeps_a_removed_node_away(hers: Principal, his: Principal) -> None:
     do(hers, "remove_node", node="bye")
     add(his, "bye")
     with pytest.raises(UndoRefused):
-        drafts.undo(hers, "greet")
+        draft_log.undo(hers, "greet")
 
 
 def test_what_was_changed_and_changed_back_is_no_obstacle(hers: Principal, his: Principal) -> None:
     goal(hers, "Hers.")
     goal(his, "His.")
     goal(his, "Hers.")
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     assert text(hers) == SOURCE
 
 
 def test_after_a_new_step_there_is_nothing_to_do_again(hers: Principal) -> None:
     add(hers, "one")
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     add(hers, "two")
     with pytest.raises(NothingToUndo):
-        drafts.redo(hers, "greet")
+        draft_log.redo(hers, "greet")
 
 
 # --- states, tidy, restore ------------------------------------------------------------------------------
@@ -273,42 +275,42 @@ def test_after_a_new_step_there_is_nothing_to_do_again(hers: Principal) -> None:
 
 def test_tidy_gives_places_and_is_one_step(hers: Principal) -> None:
     before = parse(SOURCE).data
-    drafts.tidy(hers, "greet")
+    draft_log.tidy(hers, "greet")
     data = parse(text(hers)).data
     assert set(data["layout"]) == {"hello", "ask", "bye"}
     assert {k: v for k, v in data.items() if k != "layout"} == before
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     assert text(hers) == SOURCE
 
 
 def test_tidy_can_leave_what_was_placed_by_hand(hers: Principal) -> None:
     do(hers, "move_nodes", positions={"ask": {"x": 777, "y": 555}})
-    drafts.tidy(hers, "greet", keep_placed=True)
+    draft_log.tidy(hers, "greet", keep_placed=True)
     assert parse(text(hers)).data["layout"]["ask"] == {"x": 777, "y": 555}
-    drafts.tidy(hers, "greet")
+    draft_log.tidy(hers, "greet")
     assert parse(text(hers)).data["layout"]["ask"] != {"x": 777, "y": 555}
 
 
 def test_a_named_state_an_operation_and_a_version_can_be_come_back_to(hers: Principal) -> None:
     add(hers, "one")
-    state = drafts.name_state(hers, "greet", " With  one ")
+    state = draft_log.name_state(hers, "greet", " With  one ")
     named = text(hers)
     add(hers, "two")
-    drafts.restore(hers, "greet", seq=0)
+    draft_log.restore(hers, "greet", seq=0)
     assert text(hers) == SOURCE
-    drafts.restore(hers, "greet", state=state.id)
+    draft_log.restore(hers, "greet", state=state.id)
     assert (text(hers), state.title) == (named, "With one")
-    drafts.restore(hers, "greet", version=1)
+    draft_log.restore(hers, "greet", version=1)
     assert text(hers) == SOURCE
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     assert text(hers) == named
     assert AuditEntry.objects.filter(action="draft.restored").count() == 3
     with pytest.raises(StateNotFound):
-        drafts.restore(hers, "greet", seq=99)
+        draft_log.restore(hers, "greet", seq=99)
     with pytest.raises(StateNotFound):
-        drafts.restore(hers, "greet", state=uuid.uuid4())
+        draft_log.restore(hers, "greet", state=uuid.uuid4())
     with pytest.raises(InvalidInput):
-        drafts.restore(hers, "greet", seq=1, version=1)
+        draft_log.restore(hers, "greet", seq=1, version=1)
 
 
 # --- private drafts -------------------------------------------------------------------------------------
@@ -319,14 +321,14 @@ def test_a_private_draft_stays_private_until_it_is_merged(hers: Principal, his: 
     add(his, "theirs")
     assert "mine" not in text(his)
     assert "mine" not in text(his, private=True)
-    done, conflicts = drafts.merge(hers, "greet")
+    done, conflicts = draft_merging.merge(hers, "greet")
     assert (conflicts, len(done.rows)) == ([], 1)
     assert "theirs" in text(his) and "mine" in text(his)
     assert AuditEntry.objects.filter(action="draft.merged").exists()
-    drafts.undo(hers, "greet")
+    draft_log.undo(hers, "greet")
     assert "theirs" in text(his) and "mine" not in text(his)
     with pytest.raises(StateNotFound):
-        drafts.merge(hers, "greet")
+        draft_merging.merge(hers, "greet")
 
 
 def test_conflicts_of_a_merge_are_listed_and_may_be_left_out(hers: Principal, his: Principal) -> None:
@@ -334,31 +336,31 @@ def test_conflicts_of_a_merge_are_listed_and_may_be_left_out(hers: Principal, hi
     goal(hers, "Hers.", private=True)
     goal(his, "His.")
     with pytest.raises(DraftConflict) as caught:
-        drafts.merge(hers, "greet")
+        draft_merging.merge(hers, "greet")
     assert [(c["theirs"], c["mine"]) for c in caught.value.conflicts] == [("His.", "Hers.")]
     assert "mine" not in text(his)
-    _, skipped = drafts.merge(hers, "greet", skip_conflicts=True)
+    _, skipped = draft_merging.merge(hers, "greet", skip_conflicts=True)
     assert len(skipped) == 1
     assert (said(his), "mine" in text(his)) == ("His.", True)
 
 
 def test_what_was_undone_in_private_is_not_merged(hers: Principal) -> None:
     goal(hers, "Never.", private=True)
-    drafts.undo(hers, "greet", private=True)
+    draft_log.undo(hers, "greet", private=True)
     add(hers, "mine", private=True)
-    drafts.merge(hers, "greet")
+    draft_merging.merge(hers, "greet")
     assert said(hers) == "Say hello." and "mine" in text(hers)
 
 
 def test_a_private_text_is_merged_where_others_have_not_been(hers: Principal, his: Principal) -> None:
     do(hers, "set_source", private=True, text=SOURCE.replace("Say hello.", "Hers."))
     add(his, "theirs")
-    drafts.merge(hers, "greet")
+    draft_merging.merge(hers, "greet")
     assert said(his) == "Hers." and "theirs" in text(his)
     do(hers, "set_source", private=True, text=text(hers).replace("Hers.", "Again."))
     goal(his, "His.")
     with pytest.raises(DraftConflict):
-        drafts.merge(hers, "greet")
+        draft_merging.merge(hers, "greet")
 
 
 # --- the log as a whole ---------------------------------------------------------------------------------
@@ -402,9 +404,9 @@ def test_a_long_story_of_two_is_one_log_that_can_be_played_both_ways(hers: Princ
         try:
             match rng.randrange(6):
                 case 0:
-                    drafts.undo(who, "greet")
+                    draft_log.undo(who, "greet")
                 case 1:
-                    drafts.redo(who, "greet")
+                    draft_log.redo(who, "greet")
                 case _:
                     do(who, **_random_change(rng, text(who)))
         except (DraftConflict, UndoRefused, NothingToUndo):
@@ -416,7 +418,7 @@ def test_a_long_story_of_two_is_one_log_that_can_be_played_both_ways(hers: Princ
     back = draft.source
     for row in reversed(rows):
         back = apply_splices(back, [Splice(*s) for s in row.inverse])
-    assert back == SOURCE == drafts.source_at(draft, 0)
+    assert back == SOURCE == draft_texts.source_at(draft, 0)
     # Forwards, from what the log says was done.
     source = read(SOURCE)
     for row in rows:
@@ -440,11 +442,11 @@ def test_one_editor_who_undoes_everything_has_the_first_byte_back(hers: Principa
     assert text(hers) != SOURCE
     with pytest.raises(NothingToUndo):
         for _ in range(100):
-            drafts.undo(hers, "greet")
+            draft_log.undo(hers, "greet")
     assert text(hers) == SOURCE
     with pytest.raises(NothingToUndo):
         for _ in range(100):
-            drafts.redo(hers, "greet")
+            draft_log.redo(hers, "greet")
     assert text(hers) != SOURCE
 
 
@@ -488,7 +490,7 @@ def test_the_same_operation_sent_twice_at_once_is_done_once(hers: Principal) -> 
     def work() -> None:
         try:
             start.wait()
-            found.append(drafts.apply_operations(hers, "greet", [op], seen_version=0).rows[0].seq)
+            found.append(draft_log.apply_operations(hers, "greet", [op], seen_version=0).rows[0].seq)
         except BaseException as error:
             found.append(error)
         finally:

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from apps.blueprints.core.editing import spans
 from apps.blueprints.core.editing.apply import Applied, Conflict, apply, text_hash
 from apps.blueprints.core.editing.operations import operation
 from apps.blueprints.core.editing.spans import read
 from apps.blueprints.core.editing.splices import apply_splices
 from apps.blueprints.core.layout import layout
 from apps.blueprints.core.parse import MAX_BYTES, parse
+from apps.blueprints.core.skeleton import empty_blueprint
 from apps.blueprints.core.validate import validate
+from tests.blueprints.wide import wide_text
 from tests.patience import within
 
 TEXT = """\
@@ -440,6 +443,45 @@ def test_a_change_among_three_hundred_nodes_is_read_and_validated_at_once() -> N
     assert min(took) < 0.05, took
 
 
+def test_the_first_place_in_a_large_draft_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in characters that YAML's reader was given."""
+    source = read(wide_text(300))
+    characters: list[int] = []
+    whole = spans.compose
+    monkeypatch.setattr(spans, "compose", lambda p: characters.append(len(p.text)) or whole(p))
+    monkeypatch.setattr(spans, "parse", lambda text: pytest.fail("the whole text was read again"))
+    moves = {"op_id": uuid.uuid4(), "kind": "move_nodes", "positions": {"n5": {"x": 1, "y": 2}}}
+    first = apply(source, operation(moves))
+    assert isinstance(first, Applied)
+    grouped = {"op_id": uuid.uuid4(), "kind": "group", "nodes": ["n5"], "title": "Some"}
+    assert isinstance(apply(first.source, operation(grouped)), Applied)
+    assert sum(characters) < 500
+    assert first.source.value(("layout",)) == {"n5": {"x": 1, "y": 2}}
+
+
+@pytest.mark.parametrize("written", ["alias", "tab"])
+def test_a_draft_with_aliases_or_tabs_is_read_by_entry_too(
+    written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = wide_text(300).replace("goal: Be large.", 'goal: "Be\tlarge."')
+    if written == "alias":
+        text = wide_text(300).replace("purpose: Tests", "purpose: &who Tests")
+        text = text.replace("business_owner: A", "business_owner: *who")
+    source = read(text)
+    with monkeypatch.context() as patched:
+        patched.setattr(spans, "parse", lambda text: pytest.fail("the whole text was read again"))
+        title = {"kind": "set_config", "node": "n5", "path": ["title"], "old": "Step 5", "new": "Five"}
+        changed = apply(source, operation({"op_id": uuid.uuid4(), **title}))
+    assert isinstance(changed, Applied) and changed.source.data["graph"]["nodes"][5]["title"] == "Five"
+    if written == "alias":
+        # What is repeated changes wherever it stands, so all of it is read.
+        shared = {"kind": "set_contract", "path": ["card", "purpose"], "old": "Tests", "new": "Others"}
+        after = apply(changed.source, operation({"op_id": uuid.uuid4(), **shared}))
+        if isinstance(after, Applied):
+            again = read(after.text)
+            assert (after.source.data, after.source.root) == (again.data, again.root)
+
+
 KEPT = """\
 apiVersion: mirrorneuron/v1
 kind: Blueprint
@@ -490,3 +532,62 @@ def test_a_key_without_a_value_stands_where_it_is_written_whatever_follows(new: 
     assert (result.source.data, result.source.root) == (again.data, again.root)
     titled = do("set_config", result.text, node="first", path=["title"], new="Begin")
     assert isinstance(titled, Applied) and "      title: Begin\n" in titled.text
+
+
+def test_what_is_drawn_from_nothing_is_written_line_by_line() -> None:
+    """A graph of twenty steps stood on one line, with every problem in the same line 18."""
+    source = read(empty_blueprint("mail", 'Mail: "now" # {{ x }}'))
+    for given in (
+        {"kind": "add_node", "node": {"id": "draft", "kind": "agent", "title": "Draft it"}},
+        {
+            "kind": "add_node",
+            "node": {"id": "ask", "kind": "approval"},
+            "edge": {"from": "draft", "to": "ask"},
+        },
+        {"kind": "set_config", "node": "draft", "path": ["prompt"], "new": "Hello\nyou"},
+        {
+            "kind": "set_contract",
+            "path": ["contract", "inputs", "properties", "q"],
+            "new": {"type": "string", "description": "What somebody would like to know of us, in a line"},
+        },
+        {
+            "kind": "set_contract",
+            "path": ["agents", "helper"],
+            "new": {"model": "", "instructions": "", "tools": []},
+        },
+        {
+            "kind": "set_contract",
+            "path": ["agents", "helper", "instructions"],
+            "old": "",
+            "new": "Be kind.\nBe brief.",
+        },
+    ):
+        done = apply(source, operation({"op_id": uuid.uuid4().hex, **given}))
+        assert isinstance(done, Applied), done
+        source = done.source
+    assert source.data["metadata"]["title"] == 'Mail: "now" # {{ x }}'
+    assert max(len(line) for line in source.text.splitlines()) < 80
+    assert source.text.endswith(
+        """\
+graph:
+  nodes:
+    - id: draft
+      kind: agent
+      title: Draft it
+      prompt: |-
+        Hello
+        you
+    - id: ask
+      kind: approval
+  edges:
+    - {from: draft, to: ask}
+outputs: {}
+agents:
+  helper:
+    model: ""
+    instructions: |-
+      Be kind.
+      Be brief.
+    tools: []
+"""
+    )

@@ -228,6 +228,68 @@ def test_any_interleaving_of_two_editors_is_one_log(
     assert text_before(source.text, [e for _, e in log]) == text
 
 
+LINES = (
+    "a: 1", "b: |", "c: |+", "d: >-", "e: >+", "f: &here |+", "  text", "  more", "", "   ", "# note", "  # note", "g:", "- x",
+    "  - y", "- k: v", "  k2: v2", "  - k: |+", "      long", "h: [1,", "   2]", "i: 'one", "  two'", "l: plain", "  continued",
+    "layout:", "  n5: {x: 1, y: 2}", "? q", ": r", "---", "...", "m: - k", "    deep: z", "n: v", "o: v", "p:", "  q: v",
+)  # fmt: skip
+INSERTED = (
+    "layout:\n  n5: {x: 1, y: 2}\n", "a2: 1\n", "- x\n", "  - y\n", "  m: 1\n", "# c\n", "\n", "z: |+\n  t\n\n", "z: |\n  t\n",
+    "- k: v\n  o: 1\n", "  text\n", "q: 'x\n", "z:\n", "zz: [1,\n  2]\n", "y1: 1\ny2: 2\n", "    deep: 1\n", "- |+\n  x\n", "u: >2+\n    t\n",
+    "layout: {}",
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(LINES), min_size=1, max_size=9, unique=True),
+    st.sampled_from(("", "\n", "\n\n")),
+    st.sampled_from(("\n", "\r\n")),
+    st.integers(0, 12),
+    st.lists(st.sampled_from(INSERTED), min_size=1, max_size=2),
+)
+@settings(max_examples=300 * SCALE)
+def test_lines_put_between_others_say_what_they_say_when_all_is_read(
+    lines: list[str], end: str, newline: str, at: int, put: list[str]
+) -> None:
+    text = ("\n".join(lines) + end).replace("\n", newline)
+    source = read(text)
+    if not source.readable:
+        return
+    starts = [0, *(i + 1 for i, c in enumerate(text) if c == "\n")]
+    place = starts[at % len(starts)]
+    splice = Splice(place, place, "".join(put).replace("\n", newline))
+    the_same(advance(source, [splice]), read(apply_splices(text, [splice])))
+
+
+REPEATED = (["aa: &x 1"], ["ac: &y", "  ad: 1", "  ae: 2"], ["al: &x {k: 1}", "am: &y", "  - 1", "  - k: 2"])
+REPEATS = (
+    ["ab: *x"],
+    ["af: *y"],
+    ["ag:", "  <<: *y", "  ah: 3"],
+    ["ag:", "  - *x", "  - b: *y", "  - c"],
+    ['at: "t\tt"'],
+)
+PLAIN = [line for line in LINES if line[:1] not in ("?", ":")]
+PUT = ("", "x", "v2", "  ", "\n", "&q ", "*x", "k: v\n", ": ", "- ", "'", "|\n  t\n", "\t")
+
+
+@given(
+    st.sampled_from(REPEATED), st.lists(st.sampled_from(PLAIN), max_size=3, unique=True), st.sampled_from(REPEATS),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 6), st.sampled_from(PUT)), min_size=1, max_size=3),
+)  # fmt: skip
+@settings(max_examples=200 * SCALE)
+def test_a_change_beside_what_is_repeated_says_what_it_says_when_all_is_read(
+    first: list[str], lines: list[str], last: list[str], wanted: list[tuple[int, int, str]]
+) -> None:
+    source = read("\n".join([*first, *lines, *last]))
+    for at, size, put in wanted:
+        if not source.readable:
+            return
+        start = at % (len(source.text) + 1)
+        source = advance(source, [Splice(start, min(start + size, len(source.text)), put)])
+        the_same(source, read(source.text))
+
+
 @given(documents(), st.lists(changes(), min_size=1, max_size=8))
 @settings(max_examples=20 * SCALE)
 def test_one_editor_who_undoes_everything_is_back_at_the_first_byte(

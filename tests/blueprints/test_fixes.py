@@ -97,6 +97,7 @@ MISTAKES: list[tuple[str, Change]] = [
     ("unknown_name", field("draft", "prompt", "Write to {{ company }} about 'company'.")),
     ("unknown_name", field("draft", "when", "inptus.company != 'inptus'")),
     ("unknown_field", field("draft", "prompt", "Write to {{ inputs.compny }}.")),
+    ("unknown_field", field("draft", "prompt", "Answer {{ inputs.question }}.")),
     ("unknown_field", put("outputs", "summary", value="{{ steps.draft.output.sumary }}")),
     ("unknown_field", put("outputs", "summary", value="{{ steps.draft.summary }}")),
     ("bad_expression", field("draft", "prompt", "Write to {{ inputs.company")),

@@ -13,7 +13,8 @@ from apps.blueprints.comparing import compare
 from apps.blueprints.core.parse import parse
 from apps.blueprints.core.reviewing import ReviewState
 from apps.blueprints.core.tools import ToolSpec
-from apps.blueprints.drafts import draft_for, restore
+from apps.blueprints.draft_log import restore
+from apps.blueprints.drafts import draft_for
 from apps.blueprints.errors import (
     BlueprintInvalid,
     BlueprintNotFound,
@@ -27,7 +28,7 @@ from apps.blueprints.errors import (
 from apps.blueprints.models import Blueprint, Version
 from apps.workspaces.models import AuditEntry, Membership, User
 from mirrorneuron.base.errors import Forbidden, InvalidInput
-from tests.blueprints.drafting import NAME, draft, published, text
+from tests.blueprints.drafting import NAME, draft, published, text, write
 from tests.blueprints.samples import TOOLS
 
 
@@ -306,3 +307,31 @@ def test_a_stranger_learns_of_no_review(owner: Any, erin: User, charlie: User, p
         reviews.review_for(principal(charlie), review.id)
     with pytest.raises(ReviewNotFound):
         reviews.comment_on_review(principal(charlie), review.id, "Hello")
+
+
+def test_without_a_text_the_draft_is_published_and_exported(owner: Any) -> None:
+    made = services.create_blueprint(owner, "Drawn here")
+    drawn = text(name=made.name, title="Drawn here")
+    write(owner, made.name, drawn)
+    assert services.export(owner, made.name) == drawn
+    version = publishing.publish_as_it_stands(owner, made.name, notes="first")
+    assert (version.number, version.source, version.notes) == (1, drawn, "first")
+
+
+def test_a_review_holds_for_who_names_no_draft_too(owner: Any, other: Any, erin: User) -> None:
+    seen = draft(owner, text(title="Reviewed"))
+    reviews.ask_review(owner, NAME, [erin.id], draft_version=seen)
+    with pytest.raises(ReviewStands):
+        publishing.publish_as_it_stands(owner, NAME)
+    assert publishing.publish_as_it_stands(owner, NAME, anyway=True).number == 2
+
+
+def test_lists_call_what_was_never_published_by_its_draft(owner: Any) -> None:
+    made = services.create_blueprint(owner, "Untitled thing")
+    write(owner, made.name, text(name=made.name, title="Answer mail", summary="Answers it."))
+    made.refresh_from_db()
+    assert (made.title, made.summary) == ("Answer mail", "Answers it.")
+    publishing.publish_as_it_stands(owner, made.name)
+    write(owner, made.name, text(name=made.name, title="Not yet"))
+    made.refresh_from_db()
+    assert made.title == "Answer mail"

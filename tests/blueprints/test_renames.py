@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from apps.blueprints import comparing, drafts, services
+from apps.blueprints import comparing, draft_log, drafts, services
 from apps.blueprints.core.document import Graph
 from apps.blueprints.core.editing.operations import operation
-from apps.blueprints.core.renames import chained, renames_between
+from apps.blueprints.core.renames import Line, across, chained, done, renames_between
 from mirrorneuron.base.ids import uuid7
 from tests.blueprints.drafting import write
 from tests.blueprints.graphs import document, edge, node
@@ -83,7 +83,7 @@ def hers(alice: Any, principal: Any, db: None) -> Any:
 def change(owner: Any, kind: str, **fields: Any) -> None:
     made = operation({"op_id": str(uuid7()), "kind": kind, **fields})
     version = drafts.draft_for(owner, "names").version
-    drafts.apply_operations(owner, "names", [made], seen_version=version)
+    draft_log.apply_operations(owner, "names", [made], seen_version=version)
 
 
 def renamed(hers: Any, before: str = "1", after: str = "draft") -> Any:
@@ -124,3 +124,28 @@ def test_a_step_gone_and_another_one_new_stay_two(hers: Any) -> None:
     change(hers, "add_node", node={"id": "other", "kind": "transform", "output": "else"})
     told, _changes = renamed(hers)
     assert {c.subject: c.kind for c in told.difference.of("steps")} == {"other": "added", "tell": "removed"}
+
+
+def test_what_is_taken_back_is_a_rename_too_where_the_step_is_by_then() -> None:
+    lines = [
+        Line(1, "one", node="each/inner", to="core"),
+        Line(2, "two", node="each", to="every"),
+        Line(5, "back", undoes="one"),
+        Line(6, "again", undoes="back"),
+        Line(7, "other", undoes="what was no rename"),
+    ]
+    assert done(lines) == [
+        (1, "each/inner", "core"),
+        (2, "each", "every"),
+        (5, "every/core", "inner"),
+        (6, "every/inner", "core"),
+    ]
+
+
+def test_two_drafts_that_parted_find_each_others_steps() -> None:
+    theirs, ours = [("a", "b"), ("each", "every"), ("same", "alike")], [("a", "c"), ("each/in", "each/mine")]
+    assert across(theirs, [*ours, ("same", "alike")]) == [
+        ("b", "c"),
+        ("every", "each"),
+        ("every/in", "each/mine"),
+    ]

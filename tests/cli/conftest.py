@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from apps.workspaces.services import create_token
 from mirrorneuron import servers
 from mirrorneuron.cli import main
+from tests.cli.installation import Prepared, prepared_database
 
 
 class Said:
@@ -41,6 +43,12 @@ def mn(alice, principal):
         return Said(CliRunner().invoke(main, [str(a) for a in args], env=env, input=input))
 
     return call
+
+
+@pytest.fixture(scope="session")
+def prepared(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    with prepared_database(postgres_url, tmp_path_factory.mktemp("prepared")) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A server installation for tests: an empty PostgreSQL database of its own, and `mn` against it."""
+"""A server installation for tests: a PostgreSQL database of its own, and `mn` against it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,13 +31,6 @@ class Installation:
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
 
-    def prepare(self) -> None:
-        """Migrate, and one person with a token."""
-        assert self.mn("migrate")[0] == 0
-        assert self.mn("user", "add", "alice@example.com", "--workspace", "acme")[0] == 0
-        made = self.mn("token", "create", "tests", "--as", "alice@example.com")[1]
-        self.settings["MN_TOKEN"] = made["token"]
-
     def background(self, log: Path, *args: str, **more: str) -> Background:
         return Background(self.data, log, *args, **{**self.settings, **more})
 
@@ -53,11 +47,29 @@ class Installation:
         eventually(lambda: self.workers() == count, seconds=180, pause=0.2)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A database with the tables and one person, to be copied: that takes a moment, preparing it seconds."""
+
+    name: str
+    token: str
+
+
 @contextmanager
-def empty_database(postgres_url: str) -> Iterator[str]:
+def prepared_database(postgres_url: str, data: Path) -> Iterator[Prepared]:
+    with empty_database(postgres_url) as database:
+        made = Installation(database, data)
+        assert made.mn("migrate")[0] == 0
+        assert made.mn("user", "add", "alice@example.com", "--workspace", "acme")[0] == 0
+        token = made.mn("token", "create", "tests", "--as", "alice@example.com")[1]["token"]
+        yield Prepared(urlsplit(database).path.lstrip("/"), token)
+
+
+@contextmanager
+def empty_database(postgres_url: str, copy_of: str = "template1") -> Iterator[str]:
     name = f"mn_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_url.rsplit("/", 1)[0] + "/postgres", autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {copy_of}")
         try:
             yield urlsplit(postgres_url)._replace(path="/" + name).geturl()
         finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from apps.blueprints.models import Blueprint
-from apps.blueprints.services import contract_skeleton
+from apps.blueprints.services import contract_skeleton, create_blueprint
 from mirrorneuron.cli.blueprint import STARTER
+from tests.blueprints.drafting import write
 
 pytestmark = pytest.mark.django_db
 
@@ -98,3 +99,19 @@ def test_diff_says_what_changed_in_words_and_as_json(mn, tmp_path):
     assert "Version 1 → Version 2" in said.out and "~ metadata" in said.out and "title: " in said.out
     assert "Both mean the same." in mn("blueprint", "diff", "greeting", "--from", "2", "--to", "2").out
     assert mn("blueprint", "diff", "greeting", "--to", "1", "--from", "2", "--json").json["same"] is False
+
+
+def test_what_was_drawn_is_exported_and_published(mn, alice, principal, tmp_path):
+    path = tmp_path / "drawn.yaml"
+    path.write_text(STARTER.replace("NAME", "drawn"))
+    who = principal(alice)
+    made = create_blueprint(who, "Drawn")
+    assert made.name == "drawn"
+    write(who, "drawn", path.read_text())
+    said = mn("run", "drawn")
+    assert said.code == 1 and "mn blueprint publish drawn" in said.err
+    assert mn("blueprint", "export", "drawn").out.strip() == path.read_text().strip()
+    assert "Published drawn@1." in mn("blueprint", "publish", "drawn").out
+    write(who, "drawn", path.read_text().replace("Notes on a topic", "Notes"))
+    assert "Notes on a topic" in mn("blueprint", "export", "drawn").out
+    assert "Notes on a topic" not in mn("blueprint", "export", "drawn@draft").out

@@ -97,7 +97,6 @@ def test_workers_of_another_release_are_named() -> None:
     assert said.level == "warn" and "0.0.9" in said.found
 
 
-@pytest.mark.services
 @pytest.mark.parametrize(
     ("policy", "append", "level", "words"),
     [

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mirrorneuron import datalock
+from mirrorneuron.cli import address
+from mirrorneuron.config import config
+
 pytestmark = pytest.mark.django_db
 GOOD = "a long sentence nobody guesses 7"
 
@@ -27,3 +31,15 @@ def test_weak_password_and_unknown_person_are_refused(mn, bob):
     said = mn("user", "password", bob.email, "--password-file", "-", input="12345\n")
     assert said.code == 2 and "too weak" in said.err
     assert mn("user", "password", "nobody@example.com", "--password-file", "-", input=GOOD).code == 1
+
+
+def test_a_link_leads_to_the_port_that_mn_up_listens_on(mn, bob, tmp_path, monkeypatch):
+    """It led to port 8000, wherever `mn up --port` was."""
+    settings = config().model_copy(update={"data": tmp_path, "base_url": "", "database_url": ""})
+    monkeypatch.setattr(address, "config", lambda: settings)
+    assert address.base_url() == "http://127.0.0.1:8000"
+    lock = datalock.acquire(tmp_path, command="mn up", url="http://127.0.0.1:8131/")
+    try:
+        assert "http://127.0.0.1:8131/sign-in/" in mn("user", "link", bob.email).out
+    finally:
+        lock.release()

@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from websockets.sync.client import connect
 
-from tests.cli.installation import Installation, empty_database
+from tests.cli.installation import Installation, Prepared, empty_database
 from tests.processes import Background, eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.faults]
@@ -97,17 +97,18 @@ def remote() -> Iterator[Remote]:
 
 
 @pytest.fixture
-def installation(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Installation]:
-    with empty_database(postgres_url) as database:
-        made = Installation(
+def installation(
+    postgres_url: str, prepared: Prepared, redis_url: str, tmp_path: Path
+) -> Iterator[Installation]:
+    with empty_database(postgres_url, prepared.name) as database:
+        yield Installation(
             database,
             tmp_path / "data",
+            MN_TOKEN=prepared.token,
             BROKER_URL=redis_url,
             MN_EGRESS_ALLOW="127.0.0.1",
             MN_LEASE_SECONDS="60",
         )
-        made.prepare()
-        yield made
 
 
 @pytest.fixture
@@ -115,9 +116,7 @@ def processes() -> Iterator[list[Background]]:
     started: list[Background] = []
     yield started
     for process in started:
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.wait()
+        process.kill()
 
 
 def publish(installation: Installation, remote: Remote, tmp_path: Path, text: str = CHAIN) -> None:
@@ -233,7 +232,7 @@ def test_a_page_of_one_web_process_sees_what_another_started(
         page.until("run.succeeded")
     ((ended,),) = installation.ask("SELECT extract(epoch FROM now() - ended_at) FROM runs_run")
     # A page that nobody told would have looked half a minute later.
-    assert ended < 5, f"{ended} s after the end, {time.monotonic() - began} s in all"
+    assert ended < 15, f"{ended} s after the end, {time.monotonic() - began} s in all"
 
 
 class Page:
@@ -272,7 +271,7 @@ def page_of(installation: Installation, url: str, path: str) -> Iterator[Page]:
         yield Page(link)
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", ["threads", pytest.param("prefork", marks=pytest.mark.alone)])
 def test_nobody_waits_for_the_lease_of_a_worker_that_was_killed_on_this_machine(
     installation: Installation, processes: list[Background], remote: Remote, tmp_path: Path, pool: str
 ) -> None:

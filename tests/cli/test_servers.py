@@ -2,11 +2,11 @@
 
 import json
 import uuid
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
+from tests.cli.installation import empty_database
 from tests.processes import Background, eventually, run_mn
 
 pytestmark = pytest.mark.services
@@ -39,18 +39,17 @@ outputs: {left: "{{ steps.left.output }}", right: "{{ steps.right.output }}"}
 @pytest.fixture
 def database(postgres_url):
     """An empty database of its own on the server."""
-    name = f"mn_test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres_url.rsplit("/", 1)[0] + "/postgres", autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield urlsplit(postgres_url)._replace(path="/" + name).geturl()
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with empty_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture
-def server(database, tmp_path):
+def server(postgres_url, prepared, tmp_path):
     """`mn` against a migrated server with one person; `server(...)` gives exit code and document."""
-    settings = {"DATABASE_URL": database, "MN_SECRET_KEY": "k" * 40, "MN_BASE_URL": "http://mn.example"}
     data = tmp_path / "data"
+    settings = {
+        "MN_SECRET_KEY": "k" * 40, "MN_BASE_URL": "http://mn.example", "MN_TOKEN": prepared.token,
+    }  # fmt: skip
 
     def mn(*args, **more):
         done = run_mn(data, *args, "--json", **{**settings, **more})
@@ -58,10 +57,8 @@ def server(database, tmp_path):
         return done.returncode, json.loads(done.stdout)
 
     mn.data, mn.settings = data, settings
-    assert mn("migrate")[0] == 0
-    assert mn("user", "add", "alice@example.com", "--workspace", "acme")[0] == 0
-    settings["MN_TOKEN"] = mn("token", "create", "tests", "--as", "alice@example.com")[1]["token"]
-    return mn
+    with empty_database(postgres_url, prepared.name) as settings["DATABASE_URL"]:
+        yield mn
 
 
 @pytest.fixture

@@ -92,12 +92,7 @@ def own_postgres() -> Iterator[Cluster]:
     cluster.remove()
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("laptop", marks=pytest.mark.xdist_group("laptop")),
-        pytest.param("server", marks=pytest.mark.xdist_group("server")),
-    ]
-)
+@pytest.fixture(params=["laptop", "server"])
 def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
     """Both shapes, one after the other. A test finds and leaves no worker, or one that is well."""
     shape: Installation = request.getfixturevalue(request.param)

@@ -96,15 +96,18 @@ def errors(prefix: str = "") -> list[Any]:
 def unfinished(prefix: str = "") -> list[dict[str, Any]]:
     """Runs that have not ended, with where they stand; of those whose reference begins so."""
     from apps.runs.core.states import RUN_ENDED
-    from apps.runs.models import Run, Step
+    from apps.runs.models import Run
+    from apps.runs.selectors import step_rows
 
     return [
         {
             "id": str(run.id),
             "status": run.status,
-            "steps": list(
-                Step.objects.filter(run=run, ended_at=None).values_list("path", "status", "reason", "losses")
-            ),
+            "steps": [
+                (step.path, step.status, step.reason, step.losses)
+                for step in step_rows(run)
+                if step.ended_at is None
+            ],
         }
         for run in Run.objects.exclude(status__in=RUN_ENDED)
         if str(run.inputs.get("reference", "")).startswith(prefix)

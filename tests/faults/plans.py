@@ -120,7 +120,7 @@ def one_effect(name: str, url: str, effect: str, *, probe: str = "", more: str =
 
 
 def question_only() -> str:
-    """begin → ask → finish: a run that waits for a person and touches nothing."""
+    """begin → ask → nap → finish: a run that waits for a person, then needs a worker, and touches nothing."""
     return _blueprint(
         "fault_question",
         "",
@@ -129,10 +129,12 @@ def question_only() -> str:
           nodes:
             - {id: begin, kind: transform, output: {reference: "{{ inputs.reference }}"}}
             - {id: ask, kind: approval, title: Go on?, with: {reference: "{{ inputs.reference }}"}}
+            - {id: nap, kind: timer, duration: 0s}
             - {id: finish, kind: transform, output: {done: true}}
           edges:
             - {from: begin, to: ask}
-            - {from: ask.approved, to: finish}
+            - {from: ask.approved, to: nap}
+            - {from: nap, to: finish}
         outputs: {done: "{{ steps.finish.output.done }}"}
         """,
     ).replace("[charge, pay]", "[]")

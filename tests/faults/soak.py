@@ -512,10 +512,10 @@ def _places(text: str) -> list[int]:
 
 
 def _why(run: Any) -> str:
-    from apps.runs.models import Step
+    from apps.runs.selectors import step_rows
 
-    rows = Step.objects.filter(run=run).exclude(status__in=["succeeded", "skipped", "cancelled"])
-    return str(list(rows.values_list("path", "status", "reason", "due_at", "worker", "losses")[:5]))
+    rows = [step for step in step_rows(run) if step.status not in ("succeeded", "skipped", "cancelled")]
+    return str([(s.path, s.status, s.reason, s.due_at, s.worker, s.losses) for s in rows[:5]])
 
 
 def _me() -> Any:

@@ -128,6 +128,7 @@ def assert_starts_stay_quick(driver: Driver, reference: str) -> None:
     assert sorted(took)[3] < 0.3, took
 
 
+@pytest.mark.alone
 def test_23_a_half_open_broker_delays_no_start_and_no_step(
     servers: Server, remote: FakeRemote, reference: str, short: str, behind: Proxy
 ) -> None:
@@ -255,6 +256,7 @@ def test_22_a_purged_queue_on_rabbitmq_loses_nothing(
 
 
 @pytest.mark.services
+@pytest.mark.alone
 def test_26_a_broker_that_takes_nothing_more_holds_nobody_up(
     servers: Server, remote: FakeRemote, reference: str, short: str, vhost: str
 ) -> None:

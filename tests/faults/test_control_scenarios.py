@@ -175,13 +175,14 @@ def test_61_a_cancel_while_a_call_is_under_way_keeps_what_it_did(
 ) -> None:
     nodes = [effect("slow", "charge"), effect("never", "note")]
     crew.driver.ask("import_blueprint", text=mixed.text("called", remote.url, nodes, line("slow", "never")))
-    remote.script("/keyed/charge", "late:0.6", "ok")
+    remote.script("/keyed/charge", "held", "ok")
     crew.start_worker()
     run = crew.start("called", reference=reference)
     until(lambda: remote.is_present(f"{reference}.slow"), "the call to be under way")
     crew.driver.ask("control", run=run.id, action="cancel")
     assert run.look()["status"] == "cancelling"
 
+    remote.release("/keyed/charge")
     state = run.until_status("cancelled", "succeeded", "failed")
     assert state["status"] == "cancelled"
     assert [(e["path"], e["state"]) for e in state["effects"]] == [("slow", "committed")]

@@ -253,13 +253,14 @@ def test_35_a_worker_that_cannot_see_the_database_starts_no_effect(
     nodes = [effect("slow", "charge"), effect("next", "note"), effect("last", "book")]
     text = mixed.text("apart", remote.url, nodes, line("slow", "next", "last"))
     servers.driver.ask("import_blueprint", text=text)
-    remote.script("/keyed/charge", "late:0.7", "ok")
+    remote.script("/keyed/charge", "held", "ok")
     with Proxy(*servers.database_address) as proxy:
         apart = servers.start_worker(database=("127.0.0.1", proxy.port))
         servers.wait_ready(apart)
         run = servers.start("apart", reference=reference)
         until(lambda: remote.is_present(f"{reference}.slow"), "the first effect to be under way")
         proxy.freeze()
+        remote.release("/keyed/charge")
         servers.start_worker()
         state = run.until_status("succeeded", "failed")
         assert state["status"] == "succeeded", state["error"]

@@ -20,7 +20,6 @@ def reference() -> str:
     return f"order-{uuid.uuid4().hex[:8]}"
 
 
-@pytest.mark.xdist_group("server")
 def test_a_zombie_worker_may_not_write_and_the_key_protects_the_world(
     server: Server, remote: FakeRemote, reference: str
 ) -> None:
@@ -29,13 +28,14 @@ def test_a_zombie_worker_may_not_write_and_the_key_protects_the_world(
         "import_blueprint",
         text=plans.one_effect("fault_zombie", remote.url + path, "keyed", more="    timeout: 20s\n"),
     )
-    remote.script(path, "late:1", "ok")
+    remote.script(path, "held", "ok")
     server.kill_all()
     try:
         zombie = server.start_worker(MN_LEASE_SECONDS="30")
         run = server.start("fault_zombie", reference=reference)
         until(lambda: remote.executions(path, reference=reference), "the first call")
         zombie.send(signal.SIGSTOP)
+        remote.release(path)
         _expire_lease(server)
         server.start_worker()
 
@@ -55,7 +55,6 @@ def test_a_zombie_worker_may_not_write_and_the_key_protects_the_world(
         server.kill_all()
 
 
-@pytest.mark.xdist_group("server")
 def test_a_zombies_late_answer_is_evidence_that_ends_the_doubt(
     server: Server, remote: FakeRemote, reference: str
 ) -> None:
@@ -64,13 +63,14 @@ def test_a_zombies_late_answer_is_evidence_that_ends_the_doubt(
         "import_blueprint",
         text=plans.one_effect("fault_late_evidence", remote.url + path, "opaque", more="    timeout: 20s\n"),
     )
-    remote.script(path, "late:1", "ok")
+    remote.script(path, "held", "ok")
     server.kill_all()
     try:
         zombie = server.start_worker(MN_LEASE_SECONDS="30")
         run = server.start("fault_late_evidence", reference=reference)
         until(lambda: remote.executions(path, reference=reference), "the call")
         zombie.send(signal.SIGSTOP)
+        remote.release(path)
         _expire_lease(server)
         server.start_worker()
         run.until_step("charge", "in_doubt")
@@ -108,7 +108,6 @@ def test_a_hundred_doorbells_are_as_good_as_one(
     assert_nothing_ran_twice(run, remote)
 
 
-@pytest.mark.xdist_group("server")
 def test_a_dead_broker_only_slows_things_down(server: Server, remote: FakeRemote, reference: str) -> None:
     path = "/keyed/broker"
     server.driver.ask("import_blueprint", text=plans.one_effect("fault_broker", remote.url + path, "keyed"))
@@ -128,7 +127,6 @@ def test_a_dead_broker_only_slows_things_down(server: Server, remote: FakeRemote
         server.kill_all()
 
 
-@pytest.mark.xdist_group("server")
 def test_a_flushed_broker_loses_nothing(server: Server, remote: FakeRemote, reference: str) -> None:
     path = "/keyed/flushed"
     server.driver.ask("import_blueprint", text=plans.one_effect("fault_flushed", remote.url + path, "keyed"))

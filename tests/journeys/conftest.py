@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from mirrorneuron import assets
 from tests import services
 from tests.faults.harness import MN, ROOT, Process, environment, until
+from tests.processes import lay_out
 
 SCREENSHOTS = Path(os.environ.get("MN_SCREENSHOTS_DIR", ROOT / "test-artifacts"))
 _WATCH_CSP = """
@@ -81,7 +82,7 @@ class Product:
 
 @pytest.fixture
 def fresh_product(tmp_path: Path) -> Iterator[Product]:
-    """Nothing has ever run on this one."""
+    """Nothing has ever run on this one, not even the migrations."""
     product = Product(tmp_path)
     yield product
     product.close()
@@ -89,7 +90,9 @@ def fresh_product(tmp_path: Path) -> Iterator[Product]:
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    product = Product(tmp_path_factory.mktemp("product"))
+    folder = tmp_path_factory.mktemp("product")
+    lay_out(folder / "data")
+    product = Product(folder)
     yield product
     product.close()
 

@@ -45,6 +45,8 @@ def allow_tools(page: Page) -> None:
     page.get_by_test_id("problems-summary").press("Enter")
     allow = box.get_by_role("button", name="Allow ")
     expect(allow.first).to_be_visible()
+    lists = box.locator(".fix-entries")
+    assert lists.evaluate("list => list.scrollWidth - list.clientWidth") <= 0, "words are cut off"
     allow.first.focus()
     while count := allow.count():
         # Once: no key is lost, and the keyboard stays in the list, on the fix that comes next.

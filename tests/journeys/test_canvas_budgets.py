@@ -16,7 +16,7 @@ from tests import services
 from tests.journeys.canvas_page import CanvasPage, large_view
 from tests.journeys.conftest import Watched
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.alone]
 TRIES = 5
 RENDER_MS = 700
 BURST_MS = 100

@@ -212,6 +212,17 @@ def test_who_may_only_look_changes_nothing(page: Page) -> None:
 # --- the line to the server -------------------------------------------------------------------------------
 
 
+def test_a_list_that_cannot_be_fetched_does_not_say_that_nothing_fits(canvas: CanvasPage) -> None:
+    enter(canvas)
+    canvas.offline = True
+    canvas.page.keyboard.press("/")
+    pick = canvas.page.get_by_test_id("pick")
+    expect(pick.get_by_role("status")).to_contain_text("The server cannot be reached just now")
+    canvas.offline = False
+    canvas.page.keyboard.type("wait")
+    expect(pick.get_by_role("option").first).to_contain_text("Wait")
+
+
 def test_changes_made_offline_are_kept_over_a_reload_and_sent_once(canvas: CanvasPage) -> None:
     enter(canvas)
     canvas.offline = True
@@ -430,6 +441,24 @@ def test_a_blueprint_is_drawn_undone_and_drawn_again_by_keyboard(
     page.keyboard.press("ControlOrMeta+Shift+Z")
     settled(5)
     assert edges_of(page, name) == []
+    watched.assert_quiet()
+
+
+def test_the_keys_named_on_sight_work_before_anything_has_the_focus(watched: Watched) -> None:
+    """“Add the first step ( / )” stood there, and the key did nothing on a page that had just come."""
+    page = watched.page
+    begin(page, "Straight from the keys")
+    page.locator("mn-graph[data-mounted]").wait_for()
+    page.keyboard.press("/")
+    choose(page, "Wait")
+    expect(page.get_by_test_id("node-wait")).to_be_visible()
+    page.reload()
+    page.locator("mn-graph[data-mounted]").wait_for()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("Keys of the canvas")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+z")
+    expect(page.get_by_test_id("node-wait")).to_have_count(0)
     watched.assert_quiet()
 
 

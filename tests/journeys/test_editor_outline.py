@@ -148,6 +148,32 @@ def test_on_a_phone_the_outline_is_the_editor(watched: Watched) -> None:
     expect(row(page, "wait")).not_to_contain_text("→")
     assert edges(page, name) == []
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+    # The picture takes over what the outline kept by itself, and back there nothing has changed.
+    page.get_by_role("button", name="Picture").click()
+    page.locator("mn-graph[data-mounted]").wait_for()
+    page.get_by_role("button", name="Outline").click()
+    menu("wait", "Duplicate")
+    expect(row(page, "wait_2")).to_be_visible()
+    watched.assert_quiet()
+
+
+def test_the_picture_goes_on_where_the_outline_was_before_its_socket_tells_it(watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 390, "height": 860})
+    page.route_web_socket("**/ws/drafts/*", lambda _socket: None)  # nothing is ever told
+    begin(page, "Taken over in time")
+    page.get_by_test_id("outline-add").click()
+    choose(page, "Wait")
+    added(page, "wait")
+    page.get_by_role("button", name="Picture").click()
+    page.locator("mn-graph[data-mounted]").wait_for()
+    expect(page.locator('mn-graph [data-id="wait"]')).to_be_visible()
+    expect(page.get_by_role("application", name="Graph, 1 step")).to_be_visible()
+    page.get_by_role("button", name="Outline").click()
+    row(page, "wait").focus()
+    page.keyboard.press("Control+d")
+    expect(row(page, "wait_2")).to_be_visible()
     watched.assert_quiet()
 
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 from tests.journeys.conftest import Product, Shoot, Watched, sign_in
 from tests.journeys.steps import assert_gapless, wait_status
 
-pytestmark = [pytest.mark.browser]
+pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
 
 def test_three_clicks_from_the_printed_link_to_one_sent_message(

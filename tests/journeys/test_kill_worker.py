@@ -13,7 +13,7 @@ from tests.faults.harness import until
 from tests.journeys.conftest import Product, Watched
 from tests.journeys.steps import approve, assert_gapless, open_card, run_from_gallery, wait_status
 
-pytestmark = [pytest.mark.browser]
+pytestmark = [pytest.mark.browser, pytest.mark.alone]
 LOST_CONNECTION = (
     r"WebSocket",
     r"ERR_CONNECTION_REFUSED",

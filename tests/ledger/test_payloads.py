@@ -172,7 +172,6 @@ def test_who_refers_to_an_old_payload_makes_it_young_first(keep):
     assert payloads.forget_unused() == 0
 
 
-@pytest.mark.services
 def test_deleting_and_referring_at_the_same_time_never_leaves_a_reference_to_nothing(workspace):
     """Many rounds of one writer and one deleter over a payload that is old and unused when they start."""
     if connection.vendor != "postgresql":

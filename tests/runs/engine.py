@@ -37,7 +37,7 @@ outputs: {result: "{{ steps.three.output }}"}
 
 def version_of(workspace: Any, nodes: list, edges: list = (), **document: Any) -> Version:
     """Store a version straight from nodes and edges, unvalidated."""
-    name = f"t{uuid7().hex[:12]}"
+    name = f"t{uuid4().hex[:12]}"
     content = {
         "metadata": {"name": name},
         "graph": {"nodes": list(nodes), "edges": list(edges)},
@@ -85,4 +85,6 @@ def work_all(boot: UUID | None = None, limit: int = 500) -> int:
 
 
 def statuses(run: Run) -> dict[str, str]:
-    return dict(run.steps.values_list("path", "status"))
+    """By path, the step a run holds among them."""
+    held = Run.objects.filter(id=run.id, held_path__isnull=False).values_list("held_path", flat=True)
+    return {**dict(run.steps.values_list("path", "status")), **{str(path): "running" for path in held}}

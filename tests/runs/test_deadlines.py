@@ -116,7 +116,7 @@ def test_a_pause_does_not_count_towards_any_deadline(start, owner, time, boot):
     work_all(boot)
     assert fresh(run).status == "waiting"
     step = run.steps.get()
-    assert step.expires_at == step.created_at + timedelta(hours=21, minutes=30)
+    assert step.expires_at == fresh(run).created_at + timedelta(hours=21, minutes=30)
     time.move(minutes=2)
     work_all(boot)
     assert fresh(run).error["code"] == "run_deadline"
@@ -129,6 +129,21 @@ def test_a_fork_has_the_whole_time_again(start, owner, time, boot):
     work_all(boot)
     fork = Run.objects.get(id=fork_run(owner, run.id, reason="more time")["fork"])
     assert fork.deadline_at == now() + timedelta(hours=1)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_a_run_that_stops_already_is_not_looked_at_for_its_deadline(start, owner, time, boot, how):
+    nodes = [x("a", timeout="5h"), t("b", "{{ 1 / 0 }}")]
+    run = start(nodes[: 1 if how == "cancelled" else 2], contract={"run_deadline": "1h"})
+    claim_next(boot, ("default",), alone=True)
+    if how == "cancelled":
+        services.cancel_run(owner, run.id)
+    else:
+        claim_next(boot, ("default",), alone=True)
+    time.move(hours=2)
+    upkeep(boot)
+    assert fresh(run).ended_at is None
+    assert not anything_due(boot, ())
 
 
 # --- a step over all its tries ------------------------------------------------------------------------------

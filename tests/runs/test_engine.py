@@ -143,6 +143,14 @@ def test_a_timer_holds_no_worker_and_fires_once(start):
     assert len(entries(run.id, kinds=["timer.fired"])) == 1
 
 
+def test_a_check_reads_what_it_is_given_by_with(start):
+    limit = {"check": "expression", "args": {"that": "args.sum < 10"}}
+    run = start([{"id": "c", "kind": "check", "with": {"sum": "{{ 2 + 3 }}"}, "checks": [limit]}])
+    work_all()
+    run.refresh_from_db()
+    assert run.status == "succeeded", run.error
+
+
 def test_a_check_that_fails_with_nowhere_to_go_fails_the_run(start):
     run = start(
         [{"id": "c", "kind": "check", "checks": [{"check": "expression", "args": {"that": "1 > 2"}}]}]

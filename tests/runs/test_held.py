@@ -95,6 +95,44 @@ def test_the_step_a_worker_goes_on_to_has_no_row_until_it_ends(start):
     assert rows(run) == dict.fromkeys(IDS, "succeeded")
 
 
+def test_a_ready_step_is_lifted_from_its_row_when_it_is_claimed(start):
+    with clock.frozen(now()) as time:
+        run, boot = start(), register_worker()
+        since = now()
+        assert rows(run) == {"a": "ready"}
+        time.move(seconds=2)
+        claim = claim_next(boot, ("default",), alone=True)
+        begun = now()
+        assert (rows(run), everything(run)["a"], claim.step.id) == ({}, "running", 0)
+        time.move(seconds=3)
+        work(claim, boot, ("default",), chain=False)
+    row = Step.objects.get(path="a")
+    assert (row.ready_at, row.started_at, row.ended_at) == (since, begun, now_at(row))
+    assert entries(run.id, kinds=["step.started"])[0].data == {"queued_seconds": 2.0}
+
+
+def test_a_lifted_step_whose_worker_dies_is_ready_again(start):
+    run, boot = start(), register_worker()
+    claim_next(boot, ("default",), alone=True)
+    Worker.objects.filter(boot=boot).delete()
+    assert reap(register_worker()) == 1
+    row = Step.objects.get(path="a")
+    assert (row.status, row.losses, row.attempt) == ("ready", 1, 1)
+    claim = claim_next(register_worker(), ("default",), alone=True)
+    assert (claim.path, rows(run)) == ("a", {"a": "running"}), "it has a past, which its row keeps"
+    work_all()
+
+
+def test_of_steps_side_by_side_a_run_holds_one(start):
+    run, boot = start([t("a"), t("b")], []), register_worker()
+    first, second = (claim_next(boot, ("default",), alone=False) for _ in range(2))
+    assert (first.step.id, rows(run)) == (0, {second.path: "running"})
+    assert everything(run) == {"a": "running", "b": "running"}
+    for claim in (second, first):
+        work(claim, boot, ("default",), chain=False)
+    assert rows(run) == {"a": "succeeded", "b": "succeeded"}
+
+
 def test_its_row_is_the_same_as_if_it_had_always_had_one(start):
     with clock.frozen(now()) as time:
         run = start()
@@ -104,7 +142,7 @@ def test_its_row_is_the_same_as_if_it_had_always_had_one(start):
         time.move(seconds=3)
         work(claim, boot, ("default",), chain=False)
     held, rowed = Step.objects.get(path="b"), Step.objects.get(path="a")
-    assert (held.created_at, held.ready_at, held.started_at, held.ended_at) == (begun,) * 3 + (now_at(held),)
+    assert (held.ready_at, held.started_at, held.ended_at) == (begun, begun, now_at(held))
     assert held.ended_at - begun == timedelta(seconds=3)
     for name in ("kind", "round", "scope", "fence", "attempt", "failures", "losses", "queue", "priority",
                  "worker", "deadline_at", "labels", "port", "workspace_id"):  # fmt: skip

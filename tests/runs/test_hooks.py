@@ -14,7 +14,7 @@ from apps.runs import hooks, signals
 from apps.runs.core.webhook import new_secret, sign
 from apps.runs.errors import HookUnknown, RunConflict, SignatureRefused
 from apps.runs.hooks import HookPlan, Opened, add_hook, receive, rotate_hook
-from apps.runs.models import Delivery, Hook, Run, Step
+from apps.runs.models import Delivery, Hook, Run, Signal, Step
 from apps.runs.services import start_run
 from apps.runs.upkeep import anything_due, upkeep
 from apps.workspaces.models import AuditEntry, Membership, User
@@ -332,3 +332,22 @@ def test_every_mistake_of_a_plan_is_named(alice, principal):
     with pytest.raises(InvalidInput) as refused:
         add_hook(principal(alice), plan)
     assert set(refused.value.fields) == {"name", "blueprint", "scheme", "tolerance_seconds", "secret"}
+
+
+def test_a_message_reaches_all_its_runs_although_one_cannot_use_it(tell: Opened, waiting):
+    picky, other = waiting(schema=PAID), waiting()
+    for _ in range(2):
+        with pytest.raises(InvalidInput):
+            send(tell, {"order": 17})
+        assert statuses(other) == {"wait": "succeeded"}
+    assert statuses(picky) == {"wait": "waiting"}
+    assert Signal.objects.count() == 1
+
+
+def test_a_message_reaches_all_its_runs_although_one_is_being_removed(
+    tell: Opened, waiting, alice, principal
+):
+    gone, other = waiting(), waiting()
+    Run.objects.filter(id=gone.id).update(removed_at=now())
+    assert send(tell, {"order": 17}).delivery.state == "done"
+    assert statuses(other) == {"wait": "succeeded"}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from uuid import uuid4
 import pytest
 
 from apps.ledger.models import Effect
-from apps.runs import at_work, ports, services, worker
+from apps.runs import at_work, ports, services, transact, worker
 from apps.runs.claims import claim_next
 from apps.runs.handing_back import hand_back_all
 from apps.runs.invariants import check_all
@@ -28,7 +29,7 @@ from mirrorneuron.base.clock import now
 from mirrorneuron.base.process import birth, is_gone, place
 from mirrorneuron.config import config
 from tests.processes import eventually
-from tests.runs.engine import register_worker, version_of, work_all
+from tests.runs.engine import recorded, register_worker, statuses, version_of, work_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -186,7 +187,7 @@ def test_a_call_on_its_way_is_not_handed_back(workspace: Any, alice: Any, princi
     )  # fmt: skip
     with at_work.at_work(claim):
         assert hand_back_all(at_work.claims()) == [claim]
-        assert run.steps.get().status == "running"
+        assert statuses(run) == {"p": "running"}
         Effect.objects.filter(pk=effect.pk).update(state="committed")
         assert hand_back_all(at_work.claims()) == []
         assert run.steps.get().status == "ready"
@@ -212,6 +213,44 @@ def test_a_process_that_neither_looks_nor_works_ends(monkeypatch: pytest.MonkeyP
     assert exits == [worker.EXIT_UNWELL]
 
 
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="the system does not tell")
+@pytest.mark.parametrize(("computes", "ends"), [(True, False), (False, True)])
+def test_a_process_whose_poll_thread_computes_for_long_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch, computes: bool, ends: bool
+) -> None:
+    """A run's outputs of 160 heavy expressions behind a timer took 25 s, over and over."""
+    exits: list[int] = []
+    is_over, process = threading.Event(), WorkerProcess()
+
+    def polls(*_: object) -> bool:
+        while computes and not is_over.is_set():
+            sum(range(1000))
+        is_over.wait(20)
+        return False
+
+    def leave(code: int) -> None:
+        exits.append(code)
+        is_over.set()
+
+    monkeypatch.setattr(worker, "anything_due", polls)
+    monkeypatch.setattr(worker, "upkeep", polls)
+    monkeypatch.setattr(worker, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(config(), "poll_seconds", 0.0)
+    monkeypatch.setattr(worker.os, "_exit", leave)
+    monkeypatch.setattr(process, "_exit_if_stuck", lambda: None)
+    monkeypatch.setattr(worker, "expire_gone", lambda: 0)
+    threads = [threading.Thread(target=loop) for loop in (process._poll_loop, process._watch_loop)]
+    for thread in threads:
+        thread.start()
+    is_over.wait(20 if ends else 1.5)
+    process._stopping.set()
+    is_over.set()
+    for thread in threads:
+        thread.join(20)
+    assert bool(exits) is ends
+
+
 def test_a_process_that_was_suspended_is_given_its_time_again(monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
     monkeypatch.setattr(worker.os, "_exit", exits.append)
@@ -234,3 +273,25 @@ def test_a_lease_says_what_its_process_is(db: None) -> None:
     assert found.version and not is_gone(found.pid, found.birth)
     lease.give_up()
     assert Worker.objects.get(boot=boot).stopped_at is not None
+
+
+def test_a_run_that_cannot_be_read_keeps_no_other_step_from_being_handed_back(
+    workspace: Any, alice: Any, principal: Any, monkeypatch: Any
+) -> None:
+    """Else a process that stops leaves them to its lease, and one that hangs does not end itself."""
+    version = version_of(workspace, [recorded("a")])
+    bad, good = (services.start_run(principal(alice), version, {}) for _ in range(2))
+    boot = register_worker()
+    claims = [claim_next(boot, ("default",), alone=True) for _ in range(2)]
+    read = transact.state_of
+
+    def state_of(run: Any, *args: Any) -> Any:
+        if run.id == bad.id:
+            raise RuntimeError("its rows make no sense")
+        return read(run, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transact, "state_of", state_of)
+        left = hand_back_all(claim for claim in claims if claim)
+    assert [claim.run.id for claim in left] == [bad.id]
+    assert statuses(good) == {"a": "ready"} and statuses(bad) == {"a": "running"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apps.ledger.selectors import entries
-from apps.runs import services
+from apps.runs import queueing, services
 from apps.runs.claims import claim_next
 from apps.runs.errors import QueueFull
 from apps.runs.invariants import check_all
@@ -133,3 +133,33 @@ def test_a_pause_does_not_count(start, alice, principal):
         work_all(register_worker())
     run.refresh_from_db()
     assert run.status == "succeeded"
+
+
+def test_what_was_cancelled_in_the_queue_is_not_looked_at_for_ever(start, alice, principal, monkeypatch):
+    late = {"contract": {"queue_deadline": "30s"}}
+    for _ in range(2):
+        services.cancel_run(principal(alice), start(**late).id)
+    monkeypatch.setattr(queueing, "LIMITS", queueing.LIMITS.__class__(due_batch=1))
+    with clock.frozen(now()) as time:
+        boot = register_worker(lease_seconds=1000)
+        time.move(seconds=31)
+        assert not anything_due(boot, ())
+        run = start(**late)
+        time.move(seconds=31)
+        assert queueing.expire() == 1, "nobody stands before those that still wait"
+    run.refresh_from_db()
+    assert run.error["code"] == "queue_deadline"
+
+
+def test_a_run_that_began_without_a_claim_is_not_looked_at_for_its_time_in_the_queue(start):
+    """Its first step was skipped, so it runs; nobody has claimed the other one."""
+    start(
+        {"id": "never", "kind": "transform", "output": 1, "when": "false"},
+        {"id": "other", "kind": "transform", "output": 1, "queue": "elsewhere"},
+        contract={"queue_deadline": "30s"},
+    )
+    with clock.frozen(now()) as time:
+        boot = register_worker(lease_seconds=1000)
+        time.move(seconds=31)
+        upkeep(boot)
+        assert not anything_due(boot, ())

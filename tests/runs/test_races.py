@@ -101,8 +101,9 @@ def test_many_workers_claim_a_step_once(start):
             won.append(boot)
 
     together(*(lambda b=b: claim(b) for b in boots))
-    assert len(won) == 1
-    assert run.steps.get().fence == 1
+    run.refresh_from_db()
+    assert ([run.held_worker], statuses(run)) == (won, {"a": "running"})
+    assert [e.kind for e in entries(run.id, path="a")] == ["step.ready", "step.started"]
     work_all()
     Worker.objects.filter(boot=won[0]).update(lease_until=now() - timedelta(seconds=1))
     work_all()

@@ -21,6 +21,7 @@ from apps.runs.invariants import check_all
 from apps.runs.models import Attempt, Run, Step
 from apps.runs.ports import Context, Done, EffectCall
 from apps.runs.recovery import retry_step, skip_step
+from apps.runs.retention import remove_run
 from apps.workspaces.models import AuditEntry
 from mirrorneuron.base.errors import Forbidden, InvalidInput, NotFound, TooLarge
 from tests.runs.engine import statuses, version_of, work_all
@@ -572,3 +573,16 @@ def test_a_fork_locks_the_run_it_comes_from(done, owner):
         fork_run(owner, done.id, from_step="b", reason="x")
     locks = [q["sql"] for q in queries if "FOR UPDATE" in q["sql"]]
     assert len(locks) == 1, "one run is locked, the other one is new"
+
+
+def test_what_was_done_is_asked_about_although_a_run_in_between_was_removed(done, owner, world):
+    """The first run has paid. A fork of it was stopped before it paid, and is removed while its own fork goes
+    on."""
+    between = forked(fork_run(owner, done.id, from_step="pay", reason="one"))
+    services.cancel_run(owner, between.id)
+    last = forked(fork_run(owner, between.id, reason="two"))
+    remove_run(between.id, archive=None)
+    work_all()
+    assert statuses(last)["pay"] == "waiting"
+    assert str(done.id) in ApprovalRequest.objects.get(run_id=last.id).effect_summary
+    assert len(world.sends) == 1

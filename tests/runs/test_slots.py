@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.db import connection, connections
 
 from apps.ledger.selectors import entries
-from apps.runs import services, slots
+from apps.runs import services, slots, transact
 from apps.runs.claims import claim_next
+from apps.runs.core.limits import LIMITS
 from apps.runs.core.states import StepStatus
 from apps.runs.executor import work, work_chain
 from apps.runs.invariants import check_all
@@ -268,9 +270,12 @@ def test_other_steps_of_the_run_are_not_held_up(start):
     nodes = [keyed("a"), keyed("b"), keyed("c"), recorded("z")]
     run = start(nodes)
     boot = register_worker()
-    assert claim(boot).path == "a"
-    assert claim(boot).path == "z"
-    assert statuses(run) == {"a": "running", "b": "waiting", "c": "waiting", "z": "running"}
+    # They are equally old: which of a, b and c has the slot, and whether z is before it, is the database's.
+    held, other = claim(boot), claim(boot)
+    assert "z" in {held.path, other.path} and claim(boot) is None
+    found = statuses(run)
+    assert found.pop("z") == "running"
+    assert sorted(found.values()) == ["running", "waiting", "waiting"]
 
 
 def test_explain_says_what_it_waits_for(start, alice, principal):
@@ -314,3 +319,74 @@ def test_many_workers_at_once_keep_to_the_limit_and_end_all(start):
     assert problems == []
     assert max(most) <= 2
     assert all(set(statuses(run).values()) == {"succeeded"} for run in runs)
+
+
+def test_a_run_that_cannot_be_read_does_not_keep_its_place_from_the_others(start, monkeypatch):
+    first, broken, third = (start([keyed()]) for _ in range(3))
+    boot = register_worker()
+    holder = claim(boot)
+    assert claim(boot) is None
+    read = transact.state_of
+
+    def state_of(run, *args):
+        if run.id == broken.id:
+            raise RuntimeError("its rows make no sense")
+        return read(run, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transact, "state_of", state_of)
+        finish(holder, boot)
+        upkeep(boot)
+    assert statuses(first) == {"a": "succeeded"}
+    assert statuses(third) == {"a": "ready"}
+    assert statuses(broken) == {"a": "waiting"}
+    work_all(boot)
+    assert statuses(broken) == statuses(third) == {"a": "succeeded"}
+
+
+def test_a_run_that_somebody_holds_just_now_keeps_its_place(start, monkeypatch):
+    _first, second, third = (start([keyed()]) for _ in range(3))
+    boot = register_worker()
+    holder = claim(boot)
+    assert claim(boot) is None
+    lock = transact.lock_run
+
+    def lock_run(run_id, **named):
+        if run_id == second.id and named.get("skip_locked"):
+            raise transact.RunBusy
+        return lock(run_id, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transact, "lock_run", lock_run)
+        finish(holder, boot)
+        upkeep(boot)
+    assert statuses(second) == statuses(third) == {"a": "waiting"}
+    upkeep(boot)
+    assert statuses(second) == {"a": "ready"}
+    work_all(boot)
+
+
+def test_slots_of_paused_runs_do_not_keep_upkeep_from_the_others(start, alice, principal, monkeypatch):
+    """Somebody waits for each key, there is room for all, and one look at slots is bounded."""
+    boot = register_worker()
+    node = keyed(key="{{ inputs.k }}")
+    waiting = {}
+    holders = []
+    for k in ("a", "b", "c"):
+        start([node], inputs={"k": k})
+        holders.append(claim(boot))
+        waiting[k] = start([node], inputs={"k": k})
+        assert claim(boot) is None
+    for k in ("a", "b"):
+        services.pause_run(principal(alice), waiting[k].id)
+    with monkeypatch.context() as patch:
+        patch.setattr(slots, "_admit_all", lambda *a: None)  # Its process died.
+        for holder in holders:
+            finish(holder, boot)
+        patch.setattr(slots, "LIMITS", replace(LIMITS, due_batch=2))
+        for _ in range(3):
+            upkeep(boot)
+        assert statuses(waiting["c"]) == {"a": "ready"}
+    for k in ("a", "b"):
+        services.resume_run(principal(alice), waiting[k].id)
+    work_all(boot)

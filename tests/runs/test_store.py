@@ -47,7 +47,7 @@ def row(run):
     def row(path, **more):
         return {
             "run_id": run.id, "workspace_id": run.workspace_id, "path": path, "node_id": path,
-            "kind": "code", "created_at": now(), **more,
+            "kind": "code", **more,
         }  # fmt: skip
 
     return row
@@ -127,6 +127,17 @@ def test_one_stale_step_takes_everything_back(run, writes, row, steps, around, n
     with pytest.raises(StaleStep):
         around(writes(updates=updates, inserts=[row("b")]))
     assert untouched(run)
+
+
+@pytest.mark.parametrize("wrong", [{"fence": 2}, {"status": "ready"}], ids=["fence", "status"])
+def test_a_row_that_goes_is_compared_like_one_that_changes(run, writes, row, steps, around, wrong):
+    kept, lifted = steps(2)
+    with pytest.raises(StaleStep):
+        around(writes(updates=[update(kept)], lifted=[update(lifted, **wrong)], inserts=[row("b")]))
+    assert untouched(run) and Step.objects.filter(run=run).count() == 2
+    (id,) = around(writes(updates=[update(kept)], lifted=[update(lifted)], inserts=[row("b")]))
+    found = dict(Step.objects.filter(run=run).values_list("id", "status"))
+    assert found == {kept.id: "succeeded", id: "ready"}
 
 
 def test_a_refused_row_takes_everything_back(run, writes, row, steps, around):

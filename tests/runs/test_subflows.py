@@ -8,12 +8,15 @@ from apps.blueprints.models import Blueprint, Version
 from apps.ledger.models import Effect
 from apps.ledger.selectors import entries
 from apps.runs import ports, recovery, services, subflows
+from apps.runs.claims import claim_next
 from apps.runs.errors import StepError
+from apps.runs.executor import work_chain
 from apps.runs.invariants import check_all
 from apps.runs.models import Run, Signal, Step
 from apps.runs.ports import Done, EffectCall
+from apps.runs.upkeep import fire_due
 from mirrorneuron.base.clock import clock, now
-from tests.runs.engine import recorded, statuses, version_of, work_all
+from tests.runs.engine import recorded, register_worker, statuses, version_of, work_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -224,3 +227,83 @@ def test_a_blueprint_that_runs_itself_without_end_is_stopped(workspace, alice, p
     assert run.status == "failed"
     assert Run.objects.filter(root_id=run.id).count() == 10
     assert Run.objects.filter(error__code="too_deep").count() == 1
+
+
+@pytest.fixture
+def mended(start, child, alice, principal, monkeypatch):
+    """A parent whose child failed and is tried again, and stands at its timer; the parent's step as well."""
+
+    def mended(duration="1h", **node):
+        name, _ = child([recorded("a", "{{ 1 / 0 }}"), {"id": "nap", "kind": "timer", "duration": duration}],
+                        [{"from": "a", "to": "nap"}])  # fmt: skip
+        run = start(name, **node)
+        work_all()
+        below = child_of(run)
+        recovery.skip_step(principal(alice), below.id, "a", value=1, reason="good enough")
+        recovery.retry_step(principal(alice), run.id, "sub", reason="its run goes on")
+        return run, below
+
+    return mended
+
+
+@pytest.fixture
+def about_to_wait(mended, monkeypatch):
+    """Lets something happen between the parent's look at its child and the wait that follows from it."""
+
+    def about_to_wait(meanwhile, **node):
+        real = ports._handlers["subflow"]
+
+        def slow(context):
+            outcome = real(context)
+            assert outcome.reason == "child"
+            meanwhile(run, below)
+            return outcome
+
+        run, below = mended(**node)
+        boot = register_worker()
+        while (claimed := claim_next(boot, ("default",), alone=True)) and claimed.run.id == below.id:
+            work_chain(claimed, boot, ("default",), lambda: True)
+        monkeypatch.setitem(ports._handlers, "subflow", slow)
+        work_chain(claimed, boot, ("default",), lambda: True)
+        return run, below
+
+    return about_to_wait
+
+
+def test_a_child_that_ends_while_its_parent_is_about_to_wait_for_it_again_is_noticed(about_to_wait):
+    def later(run, below):
+        with clock.frozen(now()) as at:
+            at.move(hours=2)
+            assert fire_due() == 1
+        assert Run.objects.get(id=below.id).status == "succeeded"
+
+    run, _below = about_to_wait(later)
+    assert statuses(run) == {"sub": "succeeded"}
+
+
+@pytest.mark.parametrize(("policy", "left"), [("cancel", "cancelled"), ("wait", "waiting")])
+def test_a_parent_that_is_cancelled_while_about_to_wait_again_leaves_no_child_alone(
+    about_to_wait, alice, principal, policy, left
+):
+    def stop(run, below):
+        services.cancel_run(principal(alice), run.id)
+
+    run, below = about_to_wait(stop, on_cancel=policy)
+    assert Run.objects.get(id=run.id).status == "cancelling"
+    work_all()
+    assert Run.objects.get(id=below.id).status == left
+
+
+def test_a_run_that_is_cancelled_does_not_wait_for_an_end_it_was_told_of_and_missed(
+    start, child, alice, principal, monkeypatch
+):
+    """As older versions left it: the word was taken and nothing came of it."""
+    name, _ = child([recorded("a")])
+    monkeypatch.setattr(subflows, "deliver_end", lambda parent, path: 0)
+    run = start(name)
+    work_all()
+    Signal.objects.update(consumed_by="sub")
+    monkeypatch.undo()
+    services.cancel_run(principal(alice), run.id)
+    work_all()
+    assert Run.objects.get(id=run.id).status == "cancelled"

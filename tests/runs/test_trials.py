@@ -17,6 +17,7 @@ from apps.runs import trials
 from apps.runs.models import Run
 from apps.runs.trials import node_path
 from apps.workspaces.models import AuditEntry, Membership, User, Workspace
+from mirrorneuron.base.clock import now
 from mirrorneuron.base.errors import Forbidden, InvalidInput
 from tests.blueprints.drafting import write
 from tests.runs.engine import DIVIDE, work_all
@@ -147,6 +148,14 @@ def test_a_step_inside_a_map_alone_uses_what_a_past_run_made(owner: Any) -> None
     run = started(owner, Aim("only", "each/file"), {"list": [5, 6]}, name="scores", data_from=past.id)
     assert run.status == "succeeded"
     assert outputs(run)["each"] == [19]  # 6 * 3 of the last pass, + 1
+
+
+def test_a_test_that_was_removed_since_is_none(owner: Any) -> None:
+    run = started(owner, Aim(), {"by": 5})
+    assert trials.overlay(owner, NAME)["run"] == str(run.id)
+    Run.objects.filter(id=run.id).update(removed_at=now())
+    found = trials.overlay(owner, NAME)
+    assert (found["run"], found["nodes"]) == (None, {})
 
 
 def test_results_of_steps_edited_since_are_stale(owner: Any) -> None:

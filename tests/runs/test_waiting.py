@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.runs import services
 from apps.runs.claims import claim_next
 from apps.runs.models import Slot, Step
-from apps.runs.upkeep import anything_due, take_back, upkeep
+from apps.runs.upkeep import _worded, anything_due, take_back, upkeep
 from mirrorneuron.base.clock import clock, now
 from tests.runs.engine import recorded, register_worker, version_of, work_all
 
@@ -38,6 +38,19 @@ WAITING = {
         "timer",
     ),
 }
+
+
+def test_the_question_of_an_idle_worker_walks_through_no_table(boot, start):
+    """SQLite uses a partial index only where it finds the condition in the question, word for word."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL chooses by its statistics")
+    start([NAP], MANY)
+    sql, parameters = _worded(boot, QUEUES)
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN QUERY PLAN " + sql, parameters)
+        steps = [row[-1] for row in cursor.fetchall()]
+    assert len(steps) > 10
+    assert [step for step in steps if step.startswith("SCAN") and "USING" not in step] == []
 
 
 @pytest.fixture

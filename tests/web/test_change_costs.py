@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from apps.blueprints import drafts
+from apps.blueprints import draft_texts, drafts
 from apps.blueprints.services import create_blueprint
 from apps.workspaces.access import Principal
 from apps.workspaces.models import User
@@ -86,9 +86,9 @@ def test_a_draft_is_validated_and_drawn_once_for_each_change(
     pages = [Editor(browser(alice), wide) for _ in range(3)]
     made: list[str] = []
     for name in ("validate", "view_of", "sketch"):
-        real = getattr(drafts, name)
+        real = getattr(draft_texts, name)
         counted = lambda *a, _real=real, _name=name, **k: made.append(_name) or _real(*a, **k)  # noqa: E731
-        monkeypatch.setattr(drafts, name, counted)
+        monkeypatch.setattr(draft_texts, name, counted)
 
     pages[0].change(**title(24, "Look"))
     for page in pages:
@@ -145,6 +145,6 @@ def test_an_earlier_text_is_right_although_somebody_has_gone_on_since(
     read = drafts.draft_for(principal(alice), wide)
     page.version += 1
     page.change(kind="remove_node", node="n5")
-    assert drafts.source_at(read, first.version) == first.source
-    patch = drafts.patch_since(read, first.version)
+    assert draft_texts.source_at(read, first.version) == first.source
+    patch = draft_texts.patch_since(read, first.version)
     assert patch is not None and list(patch["nodes"]) == ["n24"]

@@ -15,11 +15,13 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import AnonymousUser
 
-from apps.blueprints import drafts
+from apps.blueprints import draft_log, draft_texts, drafts
 from apps.blueprints.core.editing.operations import operation
+from apps.blueprints.core.trial import Aim
 from apps.blueprints.models import Draft, DraftPresence
 from apps.blueprints.presence import GONE_AFTER, people_at
 from apps.blueprints.services import import_blueprint
+from apps.runs import trials
 from apps.workspaces.access import Principal
 from apps.workspaces.models import User
 from mirrorneuron.base.clock import now
@@ -44,8 +46,8 @@ def draft(hers: Principal) -> Draft:
 def rename(who: Principal, draft: Draft, title: str) -> None:
     version = Draft.objects.get(pk=draft.pk).version
     change = {"op_id": str(uuid.uuid4()), "kind": "set_contract", "path": ["contract", "goal"], "new": title}
-    old = drafts.seen(Draft.objects.get(pk=draft.pk)).source.value(("contract", "goal"))
-    drafts.apply_operations(who, "greet", [operation(change | {"old": old})], seen_version=version)
+    old = draft_texts.seen(Draft.objects.get(pk=draft.pk)).source.value(("contract", "goal"))
+    draft_log.apply_operations(who, "greet", [operation(change | {"old": old})], seen_version=version)
 
 
 async def told(socket: Socket, kind: str) -> dict[str, Any]:
@@ -138,6 +140,23 @@ def test_odd_messages_are_ignored(draft: Draft, bob: User, said: str) -> None:
         await told(socket, "presence")
         await socket.say(said)
         await socket.say('{"type": "ping"}')
+        await socket.disconnect()
+
+    async_to_sync(story)()
+
+
+def test_a_test_that_begins_is_told_once(hers: Principal, draft: Draft, bob: User) -> None:
+    async def story() -> None:
+        socket = Socket(f"/ws/drafts/{draft.id}", bob)
+        await socket.connect()
+        await told(socket, "presence")
+        run = await database_sync_to_async(trials.start_trial)(hers, "greet", Aim("whole"), {"name": "Ada"})
+        assert await told(socket, "test") == {"type": "test", "run": str(run.id)}
+        await database_sync_to_async(rename)(hers, draft, "one")
+        kinds = []
+        while "ops" not in kinds:
+            kinds.append(json.loads(await socket.text())["type"])
+        assert "test" not in kinds
         await socket.disconnect()
 
     async_to_sync(story)()

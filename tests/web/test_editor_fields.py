@@ -325,3 +325,25 @@ def test_a_line_has_a_form_and_several_steps_have_their_common_actions(
     assert "2 steps selected" in several
     gone = client.get(f"/blueprints/{drafted}/edit/inspector?node=nowhere").content.decode()
     assert "is not in the draft any more" in gone
+
+
+def test_what_is_missing_is_said_at_its_own_field(browser: ClientOf, alice: User) -> None:
+    """It stood at the head of the form, as words of YAML, and an agent could be chosen from an empty list."""
+    client = browser(alice)
+    client.post("/blueprints/new", {"title": "Mail"})
+    nodes = "[{id: think, kind: agent}, {id: send, kind: tool, tool: send_email}]"
+    client.get("/blueprints/mail/edit")
+    state = client.get("/blueprints/mail/edit/source").json()
+    text = f"metadata: {{name: mail}}\ngraph:\n  nodes: {nodes}\n"
+    client.post("/blueprints/mail/edit/source", {"text": text, "old_hash": state["hash"]})
+    for step, field, words in (
+        ("think", name_of("agent"), "has no agent"),
+        ("think", name_of("prompt"), "has no prompt"),
+        ("send", name_of("with", "to"), 'needs the argument "to"'),
+    ):
+        html = unescape(client.get(f"/blueprints/mail/edit/inspector?node={step}").content.decode())
+        around = html.split(f'data-around="{field}"')[1].split('class="around"')[0]
+        assert words in around and "Add to: with" not in around, around
+        assert ('data-testid="nothing-to-choose"' in html) is (step == "think")
+        head = html.split('class="subject-problems"')[1].split("</div>")[0]
+        assert words not in head

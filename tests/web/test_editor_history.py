@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from apps.blueprints import drafts
+from apps.blueprints import draft_log, drafts
 from apps.blueprints.core.editing import operations
 from apps.blueprints.models import Draft
 from apps.workspaces.models import User
@@ -37,7 +37,7 @@ def retitle(drawn: str, alice: User, principal: PrincipalOf) -> Any:
             "new": new,
         }
         draft = drafts.draft_for(principal(alice), drawn, private=private)
-        drafts.apply_operations(
+        draft_log.apply_operations(
             principal(alice),
             drawn,
             [operations.operation(change)],

@@ -9,6 +9,8 @@ import pytest
 
 from apps.blueprints.models import Blueprint
 from apps.workspaces.models import User, Workspace
+from tests.api.conftest import SOURCE
+from tests.blueprints.drafting import write
 from tests.web.conftest import DEMO, ClientOf
 
 TABS = ("", "contract", "agents", "tools", "card", "inputs", "tests", "yaml", "history")
@@ -77,3 +79,33 @@ def test_the_way_to_the_editor_is_on_every_page_of_a_blueprint(
     assert f"/blueprints/{drawn}/edit" in client.get(f"/blueprints/{drawn}").content.decode()
     assert f"/blueprints/{DEMO}/edit" in client.get("/gallery").content.decode()
     assert f"/blueprints/{DEMO}/edit" in client.get(f"/gallery/{DEMO}").content.decode()
+
+
+def test_a_blueprint_that_was_never_published_shows_its_draft_and_the_way_on(
+    drawn: str, browser: ClientOf, alice: User, principal: Any
+) -> None:
+    """It had shown the empty text it began with, and a button that led to "not found"."""
+    write(principal(alice), drawn, SOURCE.replace("name: greet", f"name: {drawn}"))
+    html = unescape(browser(alice).get(f"/blueprints/{drawn}").content.decode())
+    assert "Not published yet" in html and 'data-node-id="hello"' in html
+    assert 'data-action="run"' not in html and html.count("button filled") == 1
+    assert f'href="/blueprints/{drawn}/publish"' in html and f'href="/blueprints/{drawn}/test"' in html
+    assert "Not published yet" in browser(alice).get("/blueprints").content.decode()
+
+
+def test_a_draft_that_is_not_whole_still_has_its_page(
+    drawn: str, browser: ClientOf, alice: User, principal: Any
+) -> None:
+    graph = "graph: {nodes: [{id: lonely, kind: transform}]}"
+    write(principal(alice), drawn, f"metadata: {{name: {drawn}}}\n{graph}\ncontract: 7\n")
+    answer = browser(alice).get(f"/blueprints/{drawn}")
+    assert answer.status_code == 200 and "lonely" in answer.content.decode()
+
+
+def test_two_of_the_same_title_are_told_apart_in_the_list(browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    for _ in range(2):
+        client.post("/blueprints/new", {"title": "Twin"})
+    client.post("/blueprints/new", {"title": "Single"})
+    html = client.get("/blueprints").content.decode()
+    assert '<code class="quiet small">twin_2</code>' in html and ">single</code>" not in html

@@ -331,6 +331,8 @@ def test_a_renamed_field_stays_needed_and_in_its_place() -> None:
         schema_rows.with_name(schema, "a", "b")
     with pytest.raises(Unreadable, match="cannot be a name"):
         schema_rows.with_name(schema, "a", "<script>")
+    with pytest.raises(Unreadable, match="Write a name first"):
+        schema_rows.with_name(schema, "a", " ")
 
 
 @pytest.mark.parametrize("key", sorted(schema_rows.TYPES))

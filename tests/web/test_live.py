@@ -35,11 +35,12 @@ PrincipalOf = Callable[..., Principal]
 class Socket(ApplicationCommunicator):
     """A browser's end of a socket (channels' own needs a server we do not use)."""
 
-    def __init__(self, path: str, user: Any) -> None:
+    def __init__(self, path: str, user: Any, session: Any = None) -> None:
         address, _, query = path.partition("?")
         scope = {"type": "websocket", "path": address, "query_string": query.encode(), "headers": []}
         super().__init__(
-            URLRouter(websocket_urlpatterns), scope | {"subprotocols": [], "user": user, "session": {}}
+            URLRouter(websocket_urlpatterns),
+            scope | {"subprotocols": [], "user": user, "session": session or {}},
         )
 
     async def connect(self) -> bool:
@@ -221,7 +222,7 @@ def test_the_inbox_socket_counts_and_lists(
 
     async def story() -> None:
         rail = Socket("/ws/inbox", bob)
-        inbox = Socket(f"/ws/inbox?list=open&current={question.id}", bob)
+        inbox = Socket(f"/ws/inbox?list=open&current={question.id}&asks=yes", bob)
         await rail.connect()
         await inbox.connect()
         first, listed = await rail.text(), await inbox.text()
@@ -230,6 +231,10 @@ def test_the_inbox_socket_counts_and_lists(
         await database_sync_to_async(decide)(who, question.id, verb="reject", reason="No.")
         await get_channel_layer().group_send(inbox_group(workspace), {"type": "hint"})
         assert re.search(r'id="inbox-count"[^>]*></span>', await rail.text())
+        # Who has the question open is told, and what they are writing stays where it is.
+        assert "card-news" not in listed
+        settled = await inbox.text()
+        assert 'id="card-news"' in settled and "Rejected" in settled and "approval-card" not in settled
         await rail.disconnect()
         await inbox.disconnect()
 

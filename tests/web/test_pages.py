@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from apps.approvals.models import ApprovalRequest
 from apps.runs.models import Run
 from apps.workspaces.models import User
 from tests.web.conftest import DEMO, ClientOf
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
 QUERIES = {
     "/gallery": 8,
@@ -128,3 +131,14 @@ def test_the_rail_names_where_we_are_and_counts_the_inbox(
     html = browser(alice).get("/runs").content.decode()
     assert re.search(r'data-testid="rail-runs" aria-current="page"', html)
     assert re.search(r'id="inbox-count"[^>]*>1<', html)
+
+
+def test_no_paragraph_holds_what_a_paragraph_cannot_hold() -> None:
+    """A browser ends a `<p>` before a form or a list, so that they fall out of its row."""
+    wrong = [
+        (str(path.relative_to(TEMPLATES)), found[0][:80])
+        for path in sorted(TEMPLATES.rglob("*.html"))
+        for found in re.finditer(r"<p\b[^>]*>(.*?)</p>", path.read_text(), re.DOTALL)
+        if re.search(r"<(form|div|ul|ol|p|section|details|pre|table|dl)\b", found[1])
+    ]
+    assert not wrong

@@ -9,6 +9,7 @@ import pytest
 
 from apps.runs import services
 from apps.runs.models import Run
+from apps.web.core.recovery import options
 from apps.workspaces.models import User, Workspace
 from tests.runs.engine import version_of, work_all
 from tests.web.conftest import ClientOf
@@ -37,14 +38,37 @@ def text(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
-def test_a_failed_step_offers_its_ways_on_with_one_main_one(run: Run, browser: ClientOf, alice: User) -> None:
+def test_a_failed_step_offers_its_ways_on(run: Run, browser: ClientOf, alice: User) -> None:
     html = browser(alice).get(f"/runs/{run.id}").content.decode()
     panel = html[html.index('id="step-panel"') :]
     assert 'data-step-path="two"' in panel.partition(">")[0]
     for verb in ("retry", "skip", "fork-redo", "fork-edit"):
         assert f'data-action="{verb}"' in panel
-    assert len(re.findall(r'class="button filled"', html)) == 1
+    # What failed for good is not recommended to be done once more.
+    assert 'class="button filled"' not in html and "It fails again unless" in panel
     assert "What has happened is not sent again" in panel
+
+
+def test_a_step_that_may_succeed_next_time_is_tried_again_first() -> None:
+    for permanent, main in ((False, ["retry"]), (True, [])):
+        step = {"path": "two", "status": "failed", "reason": "", "error": {"permanent": permanent}}
+        found = options("failed", step, has_question=False)
+        assert [one.verb for one in found if one.is_main] == main
+
+
+def test_a_decision_the_contract_requires_is_not_offered_to_be_skipped(
+    demo: Run, browser: ClientOf, alice: User
+) -> None:
+    """It was offered, and then refused."""
+    html = browser(alice).get(f"/runs/{demo.id}").content.decode()
+    panel = html[html.index('id="step-panel"') :]
+    assert demo.steps.get(status="waiting").path in panel and 'data-action="skip"' not in panel
+
+
+def test_a_form_in_its_place_takes_the_keyboard_along(run: Run, browser: ClientOf, alice: User) -> None:
+    address = f"/runs/{run.id}/skip?step=two"
+    fragment = browser(alice).get(address, headers={"HX-Request": "true"}).content.decode()
+    assert 'id="recovery-title" tabindex="-1" autofocus' in fragment
 
 
 def test_a_viewer_is_offered_nothing_and_may_do_nothing(

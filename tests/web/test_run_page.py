@@ -14,11 +14,12 @@ from apps.approvals.models import ApprovalRequest
 from apps.ledger.models import Effect
 from apps.ledger.services import Line, append
 from apps.runs.models import Call, Run, Worker
+from apps.runs.services import start_run
 from apps.web.run_page import proof_line
 from apps.web.views import runs as views
-from apps.workspaces.models import User
+from apps.workspaces.models import User, Workspace
 from mirrorneuron.base.clock import now
-from tests.runs.engine import register_worker, work_all
+from tests.runs.engine import register_worker, version_of, work_all
 from tests.web.conftest import ClientOf
 
 
@@ -274,3 +275,25 @@ def test_a_step_in_doubt_says_where_to_settle_it(demo: Run, browser: ClientOf, a
     link = f'href="/runs/{demo.id}/effects/{effect.id}"'
     for action in ("resolve-step", "resolve-next", "resolve"):
         assert f'{link} data-action="{action}"' in html
+
+
+def test_the_picture_of_a_map_shows_the_map_and_what_is_in_it(
+    workspace: Workspace, browser: ClientOf, alice: User, principal: Any
+) -> None:
+    """It showed the state of the last item for the map, and nothing at all inside."""
+    body = {"nodes": [{"id": "one", "kind": "transform", "output": "{{ 10 / item }}"}], "edges": []}
+    nodes = [{"id": "each", "kind": "map", "items": "[1, 0, 2]", "body": body}]
+    run = start_run(principal(alice), version_of(workspace, nodes, []), {})
+    work_all()
+    html = browser(alice).get(f"/runs/{run.id}").content.decode()
+    picture = html[html.index('id="run-picture"') :]
+    assert re.search(r'data-node-id="each" data-step-path="each" data-state="failed"', picture)
+    inside = (
+        r'data-node-id="one" data-step-path="each\[1\]/one" data-node-path="each/one" data-state="failed"'
+    )
+    assert re.search(inside, picture)
+    view: Any = browser(alice).get(f"/runs/{run.id}/graph").json()
+    assert {path: node["state"] for path, node in view["nodes"].items()} == {
+        "each": "failed",
+        "each/one": "failed",
+    }

@@ -90,6 +90,26 @@ def test_mistakes_are_named_and_nothing_typed_is_lost(blueprint: str, browser: C
     assert Schedule.objects.count() == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"cron": "61 * * * *"}, "Bad minute"),
+        ({"cron": "", "every": "soon"}, "Write it like 30m"),
+        ({"cron": "* * * * *", "every": "30m"}, "either a cron expression or an interval"),
+        ({"cron": "* * * * *", "time_zone": "Nowhere"}, "is not a time zone"),
+    ],
+)
+def test_times_that_cannot_be_shown_say_why(
+    given: dict[str, str], words: str, blueprint: str, browser: ClientOf, alice: User
+) -> None:
+    """The button answered with nothing at all."""
+    form = {"blueprint": blueprint, "name": "x", "time_zone": "UTC", "look": "yes", **given}
+    html = browser(alice).post("/schedules/new", form).content.decode()
+    assert "next-times" not in html and words in html and 'aria-invalid="true"' in html
+    assert "Fill this in" not in html
+    assert not Schedule.objects.exists()
+
+
 def test_pause_resume_take_over_and_remove(
     schedule: Schedule, browser: ClientOf, alice: User, bob: User
 ) -> None:

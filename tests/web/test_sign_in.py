@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,7 @@ from django.test import Client
 
 from apps.runs.models import Run
 from apps.web.views import sign_in
-from apps.workspaces.models import SignInLink, User
+from apps.workspaces.models import ApiToken, SignInLink, User
 from apps.workspaces.services import create_sign_in_link
 from mirrorneuron.base.throttle import Throttle
 from tests.web.conftest import ClientOf
@@ -133,3 +134,12 @@ def test_the_start_is_what_waits_for_a_person(demo: Run, browser: ClientOf, alic
     assert client.get("/").headers["Location"] == "/inbox"
     client.post(f"/runs/{demo.id}/cancel")
     assert client.get("/").headers["Location"] == "/gallery"
+
+
+def test_a_reload_makes_no_second_token(browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    form = {"name": "nightly", "key": "one-form"}
+    assert 'data-testid="fresh-token"' in client.post("/settings/tokens", form).content.decode()
+    again: Any = client.post("/settings/tokens", form)
+    assert again.status_code == 302 and ApiToken.objects.filter(name="nightly").count() == 1
+    assert 'name="key"' in client.get("/settings").content.decode()

@@ -9,7 +9,8 @@ import pytest
 
 from apps.blueprints import services
 from apps.blueprints.core.editing.operations import operation
-from apps.blueprints.drafts import apply_operations, draft_for
+from apps.blueprints.draft_log import apply_operations
+from apps.blueprints.drafts import draft_for
 from apps.blueprints.models import Pin, Version
 from apps.runs.models import Run
 from apps.workspaces.models import Membership, User, Workspace
@@ -48,6 +49,21 @@ def test_a_test_is_chosen_started_and_shown_on_the_draft(divide: Any, browser: C
     assert 'data-node-id="two" data-state="succeeded"' in page
     assert 'data-node-id="three" data-state' not in page
     assert "Test: draft 0, up to two" in read(client, f"/runs/{run.id}")
+
+
+def test_an_earlier_test_can_be_shown_on_the_draft(divide: Any, browser: ClientOf, alice: User) -> None:
+    client = browser(alice)
+    for node in ("one", "two"):
+        client.post(AT, {"kind": "upto", "node": node, "in.by": "2", "key": node})
+        work_all()
+    first, second = Run.objects.order_by("id")
+    latest = client.get(f"{AT}/overlay").json()
+    assert (latest["run"], latest["running"], latest["seq"]) == (str(second.id), False, second.seq)
+    assert "two" in latest["nodes"]
+    earlier = client.get(f"{AT}/overlay?run={first.id}").json()
+    assert earlier["run"] == str(first.id) and earlier["nodes"].keys() == {"one"}
+    page = read(client, "/blueprints/divide/edit")
+    assert f'<option value="{first.id}">draft 0, up to one,' in page and 'value="none"' in page
 
 
 def test_the_form_begins_with_what_was_given_last_time(divide: Any, browser: ClientOf, alice: User) -> None:

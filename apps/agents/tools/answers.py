@@ -78,11 +78,11 @@ def settle(response: Response, *, is_write: bool, shown: str) -> None:
 def retry_after(response: Response) -> float | None:
     """Seconds the other side asks to wait, at most an hour; None when it does not say."""
     text = response.headers.get("retry-after", "").strip()
-    if text.isdigit():
+    if text.isascii() and text.isdecimal():
         return min(float(text), MAX_RETRY_AFTER)
     try:
         at = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max(0.0, (at - now()).total_seconds()), MAX_RETRY_AFTER)

@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -191,33 +192,60 @@ def _once(
 
 
 def _read(answer: httpcore.Response, target: httpx.URL, backend: _Checked, deadline: float) -> Response:
-    """The body, up to MAX_BYTES after decoding. A cut body is no error here: the status is known."""
-    response = httpx.Response(
-        answer.status, headers=answer.headers, stream=_Stream(answer), request=httpx.Request("GET", target)
-    )
+    """The body, up to MAX_BYTES after unpacking. A cut body is no error here: the status is known."""
+    given = httpx.Headers(answer.headers)
     body, incomplete = bytearray(), ""
-    try:
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                del body[MAX_BYTES:]
-                incomplete = f"The answer is larger than {MAX_BYTES // 1_000_000} MB and was cut."
-                break
-    except Exception:
-        late = time.monotonic() >= deadline
-        incomplete = "The answer was cut off: " + ("no time was left." if late else "the connection ended.")
+    packed = [p for p in (p.strip().lower() for p in given.get("content-encoding", "").split(",")) if p]
+    packed = [p for p in packed if p != "identity"]
+    if packed and (len(packed) > 1 or packed[0] not in _WINDOWS):
+        incomplete = f"The answer is packed as {', '.join(packed)[:60]!r}, which was not asked for."
+    else:
+        try:
+            for piece in _pieces(answer.iter_stream(), packed[0] if packed else ""):
+                body += piece
+                if len(body) > MAX_BYTES:
+                    del body[MAX_BYTES:]
+                    incomplete = f"The answer is larger than {MAX_BYTES // 1_000_000} MB and was cut."
+                    break
+        except Exception:
+            late = time.monotonic() >= deadline
+            incomplete = "The answer was cut off: " + (
+                "no time was left." if late else "the connection ended."
+            )
     with contextlib.suppress(Exception):
         answer.close()
-    headers = {k.lower(): v for k, v in list(response.headers.items())[:200]}
+    headers = {k.lower(): v for k, v in list(given.items())[:200]}
     return Response(answer.status, headers, bytes(body), str(target), incomplete)
 
 
-class _Stream(httpx.SyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
-        self.answer = answer
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""How zlib is told what it reads."""
+_PIECE = 65_536
 
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self.answer.iter_stream()
+
+def _pieces(chunks: Iterable[bytes], packed: str) -> Iterator[bytes]:
+    """The body piece by piece, unpacked: a few bytes may stand for any number, so never more at once."""
+    if not packed:
+        yield from chunks
+        return
+    unpacking = zlib.decompressobj(_WINDOWS[packed])
+    is_first = True
+    for chunk in chunks:
+        try:
+            piece = unpacking.decompress(chunk, _PIECE)
+        except zlib.error:
+            if not is_first or packed != "deflate":
+                raise
+            unpacking = zlib.decompressobj(-15)  # Some leave the frame out.
+            piece = unpacking.decompress(chunk, _PIECE)
+        is_first = False
+        while piece:
+            yield piece
+            piece = unpacking.decompress(unpacking.unconsumed_tail, _PIECE)
+        if unpacking.eof:
+            return
+    if not is_first:
+        raise EOFError("the packed answer does not end")
 
 
 class _Checked(httpcore.NetworkBackend):
@@ -241,7 +269,7 @@ class _Checked(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         addresses = resolve(host, port, self.left(timeout))
-        if self.public_needs_tls and is_public(ipaddress.ip_address(addresses[0])):
+        if self.public_needs_tls and any(is_public(ipaddress.ip_address(one)) for one in addresses):
             raise EgressRefused(
                 f"A secret would travel unencrypted to {self.shown}.",
                 permanent=True,

@@ -13,7 +13,7 @@ from pydantic import Field
 from apps.api.doors import principal, reads, writes
 from apps.api.paging import Cursor, Limit, Page, page
 from apps.api.shapes import Blueprint, Imported, Validation, Version, VersionHead
-from apps.blueprints import models, selectors, services
+from apps.blueprints import models, publishing, selectors, services
 from apps.blueprints.core.svg import render_svg
 from apps.blueprints.ports import builtin_tools
 from apps.workspaces.core.roles import Permission
@@ -82,11 +82,14 @@ def list_versions(request: HttpRequest, name: str, cursor: Cursor = "", limit: L
     "/{name}/versions", response=writes(Version, 201), summary="Publish a version", openapi_extra=DOCUMENT
 )
 def publish(request: HttpRequest, response: HttpResponse, name: str) -> Any:
-    """The same content gives the existing version."""
+    """The same content gives the existing version. Without a document the draft is published as it stands."""
     who = principal(request)
     selectors.blueprint_for(who, name)
     text, notes = _document(request, optional=True)
-    version = services.publish(who, name, text if text.strip() else None, notes)
+    if text.strip():
+        version = services.publish(who, name, text, notes)
+    else:
+        version = publishing.publish_as_it_stands(who, name, notes=notes)
     response["Location"] = f"{request.path}/{version.number}"
     return Status(201, _version(version))
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from apps.api.doors import READS, WRITES, principal, revision
 from apps.api.problems import Problem, problem
 from apps.api.shapes import BlueprintProblem, Json, Shape
-from apps.blueprints import drafts
+from apps.blueprints import draft_log, draft_merging, draft_texts, drafts
 from apps.blueprints.core.editing.operations import AnyOperation
 from apps.blueprints.errors import DraftConflict
 from apps.blueprints.models import Draft, DraftState
@@ -129,7 +129,7 @@ class History(Shape):
 class OpsIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    ops: list[AnyOperation] = Field(min_length=1, max_length=drafts.MOST_AT_ONCE)
+    ops: list[AnyOperation] = Field(min_length=1, max_length=draft_log.MOST_AT_ONCE)
     undo_group: str = Field("", max_length=64)
     """Operations of one group are undone together, also across calls."""
 
@@ -169,7 +169,7 @@ def get_draft(request: HttpRequest, response: HttpResponse, name: str, private: 
     """Made from the newest version when there is none yet."""
     draft = drafts.draft_for(principal(request), name, private=private)
     response["ETag"] = f'"{draft.version}"'
-    found = drafts.seen(draft)
+    found = draft_texts.seen(draft)
     return {
         **_head(draft),
         "source": draft.source,
@@ -235,7 +235,7 @@ def operations(
             next="Send If-Match with the draft's ETag.",
         )
     try:
-        done = drafts.apply_operations(
+        done = draft_log.apply_operations(
             who,
             name,
             payload.ops,
@@ -257,7 +257,7 @@ def undo(
     with_problems: WithProblems = True,
 ) -> Any:
     """Yours only, and it survives reload. `undo_refused` says who has changed the same since."""
-    done = drafts.undo(principal(request), name, private=private)
+    done = draft_log.undo(principal(request), name, private=private)
     return _changed(response, done, revision(request), with_problems) | _reversed(done)
 
 
@@ -269,7 +269,7 @@ def redo(
     private: Private = False,
     with_problems: WithProblems = True,
 ) -> Any:
-    done = drafts.redo(principal(request), name, private=private)
+    done = draft_log.redo(principal(request), name, private=private)
     return _changed(response, done, revision(request), with_problems) | _reversed(done)
 
 
@@ -282,13 +282,13 @@ def tidy(
     private: Private = False,
     with_problems: WithProblems = True,
 ) -> Any:
-    done = drafts.tidy(principal(request), name, keep_placed=payload.keep_placed, private=private)
+    done = draft_log.tidy(principal(request), name, keep_placed=payload.keep_placed, private=private)
     return _changed(response, done, revision(request), with_problems)
 
 
 @router.post("/{name}/draft/states", response={201: State, ANSWERS: Problem}, summary="Name this state")
 def name_state(request: HttpRequest, name: str, payload: StateIn, private: Private = False) -> Any:
-    return Status(201, _state(drafts.name_state(principal(request), name, payload.title, private=private)))
+    return Status(201, _state(draft_log.name_state(principal(request), name, payload.title, private=private)))
 
 
 @router.post(
@@ -297,7 +297,7 @@ def name_state(request: HttpRequest, name: str, payload: StateIn, private: Priva
 def restore(
     request: HttpRequest, response: HttpResponse, name: str, payload: RestoreIn, private: Private = False
 ) -> Any:
-    done = drafts.restore(
+    done = draft_log.restore(
         principal(request),
         name,
         seq=payload.seq,
@@ -314,7 +314,7 @@ def restore(
 def merge(request: HttpRequest, response: HttpResponse, name: str, payload: MergeIn) -> Any:
     """Into the shared one. With conflicts nothing is done, unless they are to be skipped."""
     try:
-        done, conflicts = drafts.merge(principal(request), name, skip_conflicts=payload.skip_conflicts)
+        done, conflicts = draft_merging.merge(principal(request), name, skip_conflicts=payload.skip_conflicts)
     except DraftConflict as error:
         return _conflict(request, name, False, None, error)
     return _changed(response, done, revision(request)) | {"conflicts": conflicts}
@@ -324,7 +324,7 @@ def merge(request: HttpRequest, response: HttpResponse, name: str, payload: Merg
     "/{name}/draft", response={200: Discarded, ANSWERS: Problem}, summary="Throw your private draft away"
 )
 def discard(request: HttpRequest, name: str) -> Any:
-    drafts.discard(principal(request), name)
+    draft_merging.discard(principal(request), name)
     return {"discarded": True}
 
 
@@ -332,7 +332,7 @@ def discard(request: HttpRequest, name: str) -> Any:
 
 
 def _changed(
-    response: HttpResponse, done: drafts.Outcome, since: int | None, with_problems: bool = True
+    response: HttpResponse, done: draft_log.Outcome, since: int | None, with_problems: bool = True
 ) -> dict[str, Any]:
     draft = done.draft
     response["ETag"] = f'"{draft.version}"'
@@ -340,12 +340,12 @@ def _changed(
     return {
         "version": draft.version,
         "ops": [drafts.operation_view(row) for row in done.rows],
-        "patch": drafts.patch_since(draft, start),
-        "problems": [p.as_json() for p in drafts.seen(draft).problems] if with_problems else [],
+        "patch": draft_texts.patch_since(draft, start),
+        "problems": [p.as_json() for p in draft_texts.seen(draft).problems] if with_problems else [],
     }
 
 
-def _reversed(done: drafts.Outcome) -> dict[str, Any]:
+def _reversed(done: draft_log.Outcome) -> dict[str, Any]:
     undone = [str(op_id) for op_id in done.undone]
     return {"undone": undone[0], "undone_ops": undone}
 
@@ -364,7 +364,7 @@ def _conflict(
         headers={"ETag": f'"{draft.version}"'},
         version=draft.version,
         ops_since=[drafts.operation_view(row) for row in since] if told else [],
-        patch=drafts.patch_since(draft, version) if version is not None and told else None,
+        patch=draft_texts.patch_since(draft, version) if version is not None and told else None,
         conflict=error.conflicts[0] if error.conflicts else None,
         conflicts=error.conflicts,
     )

@@ -22,6 +22,14 @@ router = Router(by_alias=True)
 Text = Annotated[str, Field(max_length=reviews.LONGEST)]
 
 
+Private = Annotated[
+    bool,
+    Query(
+        description="Refused with 409 `private_draft`: your own draft is merged into the shared one first."
+    ),
+]
+
+
 class _In(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -60,7 +68,7 @@ def get_diff(
     from_: str = Query("", alias="from", max_length=40),
     to: str = Query("", max_length=40),
 ) -> Any:
-    """`from` and `to` are a version's number, `draft` or `gallery`.
+    """`from` and `to` are a version's number, `draft` (the shared one), `private` (yours) or `gallery`.
 
     Without `to` the draft; without `from` the newest version before it. Comments, key order and where things
     stand do not count.
@@ -70,12 +78,21 @@ def get_diff(
 
 @router.post("/{name}/draft/publish", response=writes(VersionHead, 201), summary="Publish the draft")
 def publish_draft(
-    request: HttpRequest, response: HttpResponse, name: str, payload: PublishIn | None = None
+    request: HttpRequest,
+    response: HttpResponse,
+    name: str,
+    payload: PublishIn | None = None,
+    private: Private = False,
 ) -> Any:
-    """`If-Match` is the draft's version you have looked at; what was changed since is never published."""
+    """The shared draft. `If-Match` is its version you have seen; what changed since is never published."""
     given = payload or PublishIn()
     version = publishing.publish_draft(
-        principal(request), name, draft_version=_seen(request, name), notes=given.notes, anyway=given.anyway
+        principal(request),
+        name,
+        draft_version=-1 if private else _seen(request, name),
+        notes=given.notes,
+        anyway=given.anyway,
+        private=private,
     )
     return Status(201, _head(version))
 
@@ -101,10 +118,15 @@ def list_reviews(request: HttpRequest, name: str, cursor: Cursor = "", limit: Li
 
 
 @router.post("/{name}/reviews", response=writes(Review, 201), summary="Ask for a review")
-def ask_review(request: HttpRequest, name: str, payload: AskIn) -> Any:
-    """Of the draft as you have seen it (`If-Match`). The review before it is withdrawn."""
+def ask_review(request: HttpRequest, name: str, payload: AskIn, private: Private = False) -> Any:
+    """Of the shared draft as you have seen it (`If-Match`). The review before it is withdrawn."""
     made = reviews.ask_review(
-        principal(request), name, payload.people, draft_version=_seen(request, name), note=payload.note
+        principal(request),
+        name,
+        payload.people,
+        draft_version=-1 if private else _seen(request, name),
+        note=payload.note,
+        private=private,
     )
     return Status(201, _shown(request, made))
 

@@ -68,6 +68,8 @@ class Parsed:
     """YAML's own nodes with their marks; None for JSON, and when the text could not be read."""
     aliases: dict[tuple[int, int | None], tuple[int, int]] = field(default_factory=dict)
     """Where each alias stands, by its parent's id and its place in it (list position, or id of the key)."""
+    repeated: dict[int, Node] = field(default_factory=dict)
+    """The nodes that aliases stand for, by their id."""
     _tree: Any = None
 
     def line(self, path: str | Path) -> int | None:
@@ -263,7 +265,7 @@ def compose(parsed: Parsed) -> Node | None:
     reader.max_depth = MAX_DEPTH
     reader.Composer = _Composer
     parsed.root = reader.compose(parsed.text)
-    parsed.aliases = reader.composer.aliases
+    parsed.aliases, parsed.repeated = reader.composer.aliases, reader.composer.repeated
     return parsed.root
 
 
@@ -278,12 +280,16 @@ class _Composer(Composer):
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader=loader)
         self.aliases: dict[tuple[int, int | None], tuple[int, int]] = {}
+        self.repeated: dict[int, Node] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.parser.check_event(AliasEvent):
             event = self.parser.peek_event()
             place = index if isinstance(index, int) or index is None else id(index)
             self.aliases[(id(parent), place)] = (event.start_mark.index, event.end_mark.index)
+            node = super().compose_node(parent, index)
+            self.repeated[id(node)] = node
+            return node
         return super().compose_node(parent, index)
 
 

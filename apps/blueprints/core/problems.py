@@ -33,6 +33,8 @@ class Problem:
     """What to write, one sentence."""
     node: str = ""
     """Id of the node it belongs to, so that a picture can point at it."""
+    lacks: Path = ()
+    """What is missing, from `path` on, so that a form can say so at its field: `("with", "to")`."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -55,13 +57,27 @@ class Problems:
         self.left_out = 0
         self.found: list[Problem] = []
 
-    def error(self, path: Path, code: str, message: str, fix: str, *, node: str = "") -> None:
-        self.add(path, "error", code, message, fix, node=node)
+    def error(
+        self, path: Path, code: str, message: str, fix: str, *, node: str = "", lacks: Path = ()
+    ) -> None:
+        self.add(path, "error", code, message, fix, node=node, lacks=lacks)
 
-    def warning(self, path: Path, code: str, message: str, fix: str, *, node: str = "") -> None:
-        self.add(path, "warning", code, message, fix, node=node)
+    def warning(
+        self, path: Path, code: str, message: str, fix: str, *, node: str = "", lacks: Path = ()
+    ) -> None:
+        self.add(path, "warning", code, message, fix, node=node, lacks=lacks)
 
-    def add(self, path: Path, level: Level, code: str, message: str, fix: str, *, node: str = "") -> None:
+    def add(
+        self,
+        path: Path,
+        level: Level,
+        code: str,
+        message: str,
+        fix: str,
+        *,
+        node: str = "",
+        lacks: Path = (),
+    ) -> None:
         place = path_text(path)
         if (place, code, message) in self._seen:
             return
@@ -69,7 +85,7 @@ class Problems:
             self.left_out += 1
             return
         self._seen.add((place, code, message))
-        self.found.append(Problem(place, self._line(path), level, code, message, fix, node))
+        self.found.append(Problem(place, self._line(path), level, code, message, fix, node, lacks))
 
     def line_of(self, path: Path) -> int | None:
         return self._line(path)

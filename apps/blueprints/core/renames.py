@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from apps.blueprints.core.document import Document, Graph, Node
 from mirrorneuron.base.safejson import canonical, storable
@@ -17,12 +18,47 @@ Known = Sequence[tuple[str, str]]
 """(path before, path after) of what is known to have been renamed."""
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of a draft's log that gave a step another name."""
+
+    seq: int
+    op_id: Hashable
+    undoes: Hashable = None
+    """Of what takes a rename back, or does it again: the line it takes back; else empty."""
+    node: str = ""
+    to: str = ""
+
+
+def done(lines: Iterable[Line]) -> list[tuple[int, str, str]]:
+    """(seq, path, new id) of each line, where it was done. lines: all of a log's, in their order."""
+    found: list[tuple[int, str, str]] = []
+    which: dict[Hashable, int] = {}
+    for line in lines:
+        path, new_id = line.node, line.to
+        if line.undoes is not None:
+            if line.undoes not in which:
+                continue
+            taken, *since = found[which[line.undoes] :]
+            path = _after(*taken[1:])
+            for _, other, other_id in since:
+                path = moved(path, other, _after(other, other_id))
+            new_id = taken[1].rpartition("/")[2]
+        which[line.op_id] = len(found)
+        found.append((line.seq, path, new_id))
+    return found
+
+
+def _after(path: str, new_id: str) -> str:
+    scope = path.rpartition("/")[0]
+    return f"{scope}/{new_id}" if scope else new_id
+
+
 def chained(renames: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """What renames made one after the other come to. renames: (path, new id) in the order they were made."""
     now: dict[str, str] = {}
     for path, new_id in renames:
-        scope = path.rpartition("/")[0]
-        to = f"{scope}/{new_id}" if scope else new_id
+        to = _after(path, new_id)
         if path not in now.values():
             now[_before(path, now)] = path
         now = {old: moved(current, path, to) for old, current in now.items()}
@@ -34,6 +70,23 @@ def _before(path: str, now: Mapping[str, str]) -> str:
     around = [(old, current) for old, current in now.items() if path.startswith(current + "/")]
     old, current = max(around, key=lambda pair: len(pair[1]), default=("", ""))
     return moved(path, current, old) if current else path
+
+
+def across(theirs: Known, ours: Known) -> list[tuple[str, str]]:
+    """(their path, our path) of what two drafts call differently, by what each renamed since they parted."""
+    begun = dict.fromkeys([was for was, _ in (*theirs, *ours)])
+    pairs = [(followed(path, theirs), followed(path, ours)) for path in begun]
+    return [(their, our) for their, our in pairs if their != our]
+
+
+def followed(path: str, known: Known) -> str:
+    """What a step is called after what is known to have been renamed, it or what it lies in."""
+    near = max(
+        (pair for pair in known if path == pair[0] or path.startswith(pair[0] + "/")),
+        key=lambda pair: len(pair[0]),
+        default=(path, path),
+    )
+    return moved(path, *near)
 
 
 def moved(path: str, old: str, new: str) -> str:

@@ -426,6 +426,8 @@ class Misfit:
     message: str
     fix: str
     is_error: bool = True
+    lacks: str = ""
+    """Of a missing argument or field: its name."""
 
 
 def misfits(
@@ -500,6 +502,7 @@ def _misfits_of_objects(
                     "missing_argument",
                     f"{what} needs the {'argument' if not path else 'field'} {shown(name)}.",
                     f"Add {name}: with {_example(properties.get(name))}.",
+                    lacks=name,
                 )
 
 

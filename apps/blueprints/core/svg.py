@@ -199,6 +199,8 @@ class _Picture:
         step_path = self.step_paths.get(box.path, box.path)
         state = self._state(box.path).partition(":")[0]
         data = f"data-node-id={_attribute(box.node.id)} data-step-path={_attribute(step_path)}"
+        if box.path != box.node.id:
+            data += f" data-node-path={_attribute(box.path)}"
         mark = self.marks.get(box.path, "")
         data += f" data-diff={_attribute(mark)}" if mark else ""
         return data + (f" data-state={_attribute(state)}" if state else "")

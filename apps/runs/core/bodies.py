@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from apps.runs.core.decision import RESOLVING
 from apps.runs.core.edges import Following
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.plan import EARLY_JOINS, container_of, enclosing, pass_path, pass_scope
@@ -278,7 +277,7 @@ class Bodies(Following):
             step = self.state.steps[known.path]
             if step.status not in (StepStatus.READY, StepStatus.WAITING) or step.is_pass or step.is_undo:
                 continue
-            if step.status is StepStatus.READY and step.reason == RESOLVING:
+            if step.is_resolving:
                 continue
             if step.reason == WaitReason.CHILD and step.kind in ("map", "loop"):
                 self._cancel_below(step, reason)

@@ -19,10 +19,8 @@ from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from typing import Any
 
-import jsonschema
 from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from apps.runs.core.text import NEGATIONS, STOP, normal, sentences, stem, terms, words
 
@@ -61,8 +59,8 @@ def schema_problems(value: Any, schema: Mapping[str, Any]) -> list[str]:
             Draft202012Validator(dict(schema), registry=NOTHING_OUTSIDE).iter_errors(value),
             key=lambda e: [str(p) for p in e.absolute_path],
         )
-    except (jsonschema.SchemaError, Unresolvable, TypeError, re.error) as exc:
-        return [f"schema: it cannot be used ({str(exc).splitlines()[0][:200]})"]
+    except Exception as exc:
+        return [f"schema: it cannot be used ({_why(exc)})"]
     return [f"{'.'.join(str(p) for p in e.absolute_path) or 'value'}: {e.message[:300]}" for e in found]
 
 
@@ -78,9 +76,15 @@ def field_problems(value: Any, schema: Mapping[str, Any]) -> dict[str, str]:
                         problems.setdefault(f"{path}.{name}".lstrip("."), "It is missing.")
                 continue
             problems.setdefault(path or "body", words_for(error))
-    except (jsonschema.SchemaError, Unresolvable, TypeError, re.error, RecursionError) as exc:
-        return {"body": f"The schema of it cannot be used ({str(exc).splitlines()[0][:200]})."}
+    except Exception as exc:
+        return {"body": f"The schema of it cannot be used ({_why(exc)})."}
     return problems
+
+
+def _why(exc: Exception) -> str:
+    """What is wrong with a schema. The library meets it in many ways (no text, a division by zero, too deep),
+    and none of them may keep a run from its end."""
+    return (str(exc).strip() or type(exc).__name__).splitlines()[0][:200]
 
 
 EMAIL_WORDS = "Write an e-mail address such as ann@example.com."

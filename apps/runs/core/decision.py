@@ -21,10 +21,6 @@ Item = Callable[[str, int], Any]
 """(path of a map, index) → the item, as frozen when the map began."""
 
 
-RESOLVING = "resolving"
-"""Reason of a ready step whose effect in doubt is looked into; claimable although its run is stopping."""
-
-
 class IllegalMove(RuntimeError):
     """A state change that the table does not list: a bug, never a user's mistake."""
 

@@ -47,8 +47,13 @@ class Limits:
     inline_steps: int = 20
     """Pure steps that may share one commit, and for how long they may gather (ENGINE rule 7)."""
     inline_seconds: float = 0.05
+    light_expressions: int = 10
+    """Of a step that is worked in somebody's answer or by the thread that fires timers. Each may take a tenth
+    of a second, and neither is to be kept for many of them."""
     reap_batch: int = 50
     due_batch: int = 200
+    """Steps whose time has come that one round of upkeep moves, and how long it may take for them."""
+    due_seconds: float = 1.0
     embedded_lease_seconds: int = 180
     """On a laptop the data lock proves there is one worker, so its lease is renewed rarely."""
     worker_retention_days: int = 7

@@ -7,11 +7,14 @@ The body of a map or loop is a graph of its own and has a plan of its own. A ste
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from apps.blueprints.core.document import Document, Graph, Node
 from apps.blueprints.core.kinds import main_port
+from apps.runs.core.limits import LIMITS
 
 TOLERANT_JOINS = frozenset({"any", "n_of_m", "all_settled", "first_success"})
 EARLY_JOINS = frozenset({"any", "n_of_m", "first_success"})
@@ -98,6 +101,10 @@ class Plan:
         )
         self.pure: frozenset[str] = frozenset(n.id for n in graph.nodes if _is_pure(n))
         """Nodes that only compute: repeating one is harmless, so several may share a commit."""
+        self.light: frozenset[str] = frozenset(
+            id for id in self.pure if _expressions_of(self.nodes[id]) <= LIMITS.light_expressions
+        )
+        """Those of them that cannot take long, whatever they are given."""
         self._losers: dict[str, frozenset[str]] = {}
         self.sinks: tuple[str, ...] = tuple(n for n in self.order if not forward[n])
         """Nodes nothing follows: their outputs are a body's result."""
@@ -185,6 +192,20 @@ def _is_pure(node: Node) -> bool:
             return not (node.agent or node.model or node.prompt)
         case _:
             return False
+
+
+def _expressions_of(node: Node) -> int:
+    """How many expressions it may take to work a node that only computes; each of them is bounded."""
+    texts = sum(map(_count, (node.output, node.with_, node.merge, [check.args for check in node.checks])))
+    return texts + len(node.routes) + len(node.checks) + isinstance(node.merge, str)
+
+
+def _count(template: Any) -> int:
+    if isinstance(template, str):
+        return template.count("{{")
+    if isinstance(template, dict):
+        template = template.values()
+    return sum(map(_count, template)) if isinstance(template, Iterable) else 0
 
 
 def _reach(forward: dict[str, set[str]], start: str) -> set[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from apps.blueprints.core.kinds import main_port, ports
 from apps.runs.core.plan import container_of, enclosing, is_undo, pass_path, pass_scope, path_of, scope_of
 from apps.runs.core.state import StepState
-from apps.runs.core.states import RunStatus, StepStatus, WaitReason
+from apps.runs.core.states import RESOLVING, RunStatus, StepStatus, WaitReason
 from apps.runs.core.undoing import Undoing
 from mirrorneuron.base.safejson import storable
 
@@ -283,7 +283,7 @@ class Recovering(Undoing):
 
     def _ready_again(self, step: StepState, why: str) -> None:
         # What a person once decided, or a signal said, was about the attempt that is over.
-        kept = {k: v for k, v in (step.memo or {}).items() if k not in ("decision", "signal")}
+        kept = {k: v for k, v in (step.memo or {}).items() if k not in ("decision", "signal", RESOLVING)}
         if why == "retry":
             kept["retried_at"] = self.now.isoformat()
         self._move(

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.runs.core.plan import Plan, enclosing, is_undo, path_of, scope_of
-from apps.runs.core.states import STEP_ENDED, RunStatus, StepStatus, WaitReason
+from apps.runs.core.states import RESOLVING, STEP_ENDED, RunStatus, StepStatus, WaitReason
 
 Load = Callable[[str], "Iterable[StepState]"]
 """All steps of one scope, as stored."""
@@ -69,6 +69,11 @@ class StepState:
     def is_undo(self) -> bool:
         """A compensation: it takes back what another step of its node has done."""
         return is_undo(self.path)
+
+    @property
+    def is_resolving(self) -> bool:
+        """Its effect in doubt is about to be looked into, so it is neither cancelled nor failed before."""
+        return self.reason == RESOLVING or (self.reason == WaitReason.SLOT and RESOLVING in (self.memo or {}))
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -227,12 +232,9 @@ class RunState:
         """The node's step in its current round; None while blocked."""
         return self.find(path_of(node, self.round_of(plan, node, scope), scope))
 
-    def latest_ended(self, node: str, scope: str = "") -> StepState | None:
-        """What `steps.<node>` means in an expression: the latest finished round."""
-        return self.all_latest_ended(scope).get(node)
-
     def all_latest_ended(self, scope: str = "") -> dict[str, StepState]:
-        """`latest_ended` of every node of a scope that has one, in one pass."""
+        """What `steps.<node>` means in an expression, of every node of a scope that has one: the latest
+        finished round."""
         latest: dict[str, StepState] = {}
         for step in self.in_scope(scope):
             if step.is_pass or step.is_undo or not step.has_ended:

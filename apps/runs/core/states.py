@@ -65,6 +65,9 @@ class WaitReason(StrEnum):
     """A compensation has failed for good: a person retries or skips it."""
 
 
+RESOLVING = "resolving"
+"""Reason of a ready step whose effect in doubt is looked into; claimable although its run is stopping. In the
+memo of one that waits for its slot it says the same."""
 RUN_ENDED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
 STEP_ENDED = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED})
 

@@ -16,13 +16,13 @@ from typing import Any
 from uuid import UUID
 
 from apps.blueprints.core.kinds import main_port
-from apps.runs.core.decision import RESOLVING, ArchivedAttempt, IllegalMove, NewEntry
+from apps.runs.core.decision import ArchivedAttempt, IllegalMove, NewEntry
 from apps.runs.core.limits import LIMITS
 from apps.runs.core.plan import container_of, enclosing
 from apps.runs.core.recovery import Recovering
 from apps.runs.core.retry import next_retry, retry_policy
 from apps.runs.core.state import StepState
-from apps.runs.core.states import RUN_ENDED, RunStatus, StepStatus, WaitReason
+from apps.runs.core.states import RESOLVING, RUN_ENDED, RunStatus, StepStatus, WaitReason
 from mirrorneuron.base.safejson import storable
 
 __all__ = ["RESOLVING", "ArchivedAttempt", "IllegalMove", "NewEntry", "Transition"]
@@ -40,10 +40,12 @@ class Transition(Recovering):
             self._activate(node, "")
         self.settle()
 
-    def claim(self, path: str, worker: UUID, timeout_seconds: float) -> StepState:
+    def claim(self, path: str, worker: UUID | None, timeout_seconds: float) -> StepState:
         """ready → running: a new fence and a deadline; the caller has checked that it may."""
         step = self._own(path)
         until = self.now + timedelta(seconds=timeout_seconds)
+        if step.expires_at and not step.is_resolving:  # A doubt is cleared up however late it is.
+            until = min(until, step.expires_at)
         self.has_started = True
         self._move(
             step,
@@ -52,7 +54,7 @@ class Transition(Recovering):
             attempt=step.attempt + 1,
             worker=worker,
             started_at=self.now,
-            deadline_at=min(until, step.expires_at) if step.expires_at else until,
+            deadline_at=until,
             due_at=None,
             reason="",
         )
@@ -67,7 +69,7 @@ class Transition(Recovering):
             step is not None
             and step.status is StepStatus.READY
             and not self.state.pause_requested
-            and (step.reason == RESOLVING or step.is_undo or not self._stops(step.scope))
+            and (step.is_resolving or step.is_undo or not self._stops(step.scope))
             and self.state.status not in RUN_ENDED
         )
 
@@ -205,7 +207,16 @@ class Transition(Recovering):
         self.run_updates["retries_used"] = self.state.retries_used
         return True
 
-    def wait(self, path: str, reason: str, due_at: datetime | None, memo: dict[str, Any] | None) -> None:
+    def wait(
+        self,
+        path: str,
+        reason: str,
+        due_at: datetime | None,
+        memo: dict[str, Any] | None,
+        *,
+        has_child: bool = False,
+    ) -> None:
+        """has_child: the child it waits for is under way already, and has to be stopped or waited for."""
         step = self._own(path)
         self._move(
             step, StepStatus.WAITING, reason=reason, due_at=due_at, memo=memo,
@@ -214,32 +225,39 @@ class Transition(Recovering):
         self.entry(
             "step.waiting", step, {"reason": reason, **({"until": due_at.isoformat()} if due_at else {})}
         )
-        self._cancel_if_unwanted(step)
+        self._cancel_if_unwanted(step, has_child=has_child)
 
     def wait_for_slot(self, path: str, key: str) -> None:
         """ready → waiting: as many steps with this concurrency key run as may."""
         step = self._own(path)
-        self._move(step, StepStatus.WAITING, reason=WaitReason.SLOT, slot=key, due_at=None)
+        kept = {"memo": (step.memo or {}) | {RESOLVING: True}} if step.is_resolving else {}
+        self._move(step, StepStatus.WAITING, reason=WaitReason.SLOT, slot=key, due_at=None, **kept)
         self.entry("step.waiting", step, {"reason": WaitReason.SLOT, "key": key})
-        self._cancel_if_unwanted(step)
+        if not kept:
+            self._cancel_if_unwanted(step)
 
     def let_in(self, path: str, until: datetime) -> None:
         """waiting for a slot → ready, with the age it had; its place is kept free until then."""
         step = self._own(path)
-        self._move(step, StepStatus.READY, reason="", due_at=until)
+        fields: dict[str, Any] = {"reason": ""}
+        if step.is_resolving:
+            memo = {name: value for name, value in (step.memo or {}).items() if name != RESOLVING}
+            fields = {"reason": RESOLVING, "memo": memo or None}
+        self._move(step, StepStatus.READY, due_at=until, **fields)
         self.entry("step.ready", step, {})
 
     def hold_slot(self, path: str, key: str) -> None:
         """Note the concurrency key a step runs with; empty when it lets go of it."""
         self._change(self._own(path), slot=key)
 
-    def _cancel_if_unwanted(self, step: StepState) -> None:
+    def _cancel_if_unwanted(self, step: StepState, *, has_child: bool = False) -> None:
         """A step that stands still goes on only if its run does and something still waits for it."""
-        if step.is_undo:
+        unwanted = not step.is_undo and (self._stops(step.scope) or self._is_pointless(step))
+        if not unwanted or (has_child and self._leave_to_child(step)):
             pass
         elif self._stops(step.scope):
             self._cancel(step, self._why_stopped())
-        elif self._is_pointless(step):
+        else:
             self._cancel(step, "join_settled")
         self.follow()
 

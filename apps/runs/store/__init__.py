@@ -23,14 +23,14 @@ from apps.runs.core.state import StepState
 from apps.runs.core.states import StepStatus
 from apps.runs.models import Run, Step
 from apps.runs.payloads import whole
-from apps.runs.store.rows import StepUpdate, WriteSet
+from apps.runs.store.rows import StepUpdate, WriteSet, table
 from mirrorneuron.base.packed import Packed
 
 M = TypeVar("M", bound=Model)
 N = TypeVar("N", bound=Model)
 __all__ = [
-    "StepUpdate", "WriteSet", "read_columns", "read_run", "read_run_and_steps", "read_steps", "read_with",
-    "step_rows", "write", "writes_alone",
+    "StepUpdate", "WriteSet", "change_if", "insert", "read_columns", "read_run", "read_run_and_steps",
+    "read_steps", "read_with", "step_rows", "write", "writes_alone",
 ]  # fmt: skip
 
 
@@ -144,6 +144,32 @@ def read_with(one: type[M], many: type[N], by: str, id: UUID) -> tuple[M | None,
         found = read_columns(many, of_many, f'WHERE "{by}" = {{}} ORDER BY id', [id]) if row else []
     rows = [_loaded(many, attributes_of_many, values) for values in found]
     return (_loaded(one, attributes, row) if row else None), rows
+
+
+def insert(*objects: Model) -> None:
+    """New rows of any tables, for those who write them in every decision; on PostgreSQL in one statement. The
+    objects do not learn their numbers. Raises IntegrityError."""
+    rows = []
+    for made in objects:
+        columns, attributes = _columns(type(made))
+        kept = table(type(made)).columns
+        values = {c: _plain(getattr(made, a)) for c, a in zip(columns, attributes, strict=True) if c in kept}
+        rows.append((type(made), values))
+    _vendor().insert(rows)
+
+
+def change_if(
+    model: type[Model], id: UUID, changes: dict[str, Any], column: str, among: Iterable[str]
+) -> bool:
+    """Change columns of a row if this one still has one of these texts; whether it had."""
+    values = {name: _plain(value) for name, value in changes.items()}
+    found: bool = _vendor().change_if(model, id, values, column, [str(text) for text in among])
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Drivers take members of an enumeration for something else than the text they are."""
+    return str(value) if isinstance(value, str) else value
 
 
 def _loaded(model: type[M], attributes: tuple[str, ...], values: list[Any]) -> M:

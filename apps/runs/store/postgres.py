@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -61,7 +62,7 @@ def write(ws: WriteSet) -> list[int] | None:
         found, ids, ws.is_quiet, _ = _executed(_text(shape), parameters, _first)
     except DataError as exc:
         if isinstance(exc.__cause__, psycopg.errors.DivisionByZero):
-            paths = ", ".join(f'"{u.path}"' for u in ws.updates)
+            paths = ", ".join(f'"{u.path}"' for u in (*ws.updates, *ws.lifted))
             raise StaleStep(f"A step of run {ws.run_id} has moved on (one of {paths}).") from exc
         raise
     return (ids or []) if found else None
@@ -130,6 +131,46 @@ def _readers(model: type[Model], names: tuple[str, ...]) -> list[tuple[int, Call
     return [(i, of[kind]) for i, kind in kinds if kind in of]
 
 
+def insert(rows: list[tuple[type[Model], dict[str, Any]]]) -> None:
+    """See `store.insert`."""
+    parameters: list[Any] = []
+    shape = tuple([(model, _full_row(table(model), values, parameters)) for model, values in rows])
+    _executed(_insert(shape), parameters, _first)
+
+
+@lru_cache(maxsize=64)
+def _insert(shape: Any) -> str:
+    numbers, parts = count(1), []
+    for i, (model, cells) in enumerate(shape):
+        of = table(model)
+        values = [
+            f"{constant if constant is not None else f'${next(numbers)}'}::{column.cast}"
+            for column, constant in zip(of.columns.values(), cells, strict=True)
+        ]
+        parts.append(f'i{i} AS (INSERT INTO "{of.name}" ({_names(of.columns)}) VALUES ({", ".join(values)}))')
+    return f"WITH {', '.join(parts)} SELECT 1"
+
+
+def change_if(model: type[Model], id: UUID, changes: dict[str, Any], column: str, among: list[str]) -> bool:
+    """See `store.change_if`."""
+    parameters: list[Any] = [id, among]
+    cells = _cells(table(model), changes, parameters)
+    return bool(_executed(_change(model, cells, column), parameters, _first)[0])
+
+
+@lru_cache(maxsize=64)
+def _change(model: type[Model], cells: Any, column: str) -> str:
+    of, numbers = table(model), count(3)
+    changed = {
+        name: f"{constant if constant is not None else f'${next(numbers)}'}::{of.columns[name].cast}"
+        for name, constant in cells
+    }
+    where = f'WHERE id = $1::uuid AND "{column}" = ANY($2::text[])'
+    return (
+        f'WITH u AS (UPDATE "{of.name}" SET {_assigned(changed)} {where} RETURNING 1) SELECT count(*) FROM u'
+    )
+
+
 # --- the shape and its parameters -------------------------------------------------------------------------
 
 
@@ -162,6 +203,8 @@ def _shape_of(ws: WriteSet) -> tuple[Any, list[Any]]:
                 for u in group
             ]
             parameters += (to_json(records), len(records))
+    for step in ws.lifted:
+        parameters += (step.id, step.status, step.fence)
     inserts: Any
     if len(ws.inserts) <= SINGLY:
         inserts = tuple([_full_row(steps, row, parameters) for row in ws.inserts])
@@ -173,8 +216,11 @@ def _shape_of(ws: WriteSet) -> tuple[Any, list[Any]]:
     if ws.lines:
         parameters += (ws.workspace_id, ws.at, packed(ws.lines))
     if ws.asks:
-        parameters += (list(ws.asks), [u.id for u in ws.updates])
-    return (run, tuple(updates), inserts, bool(ws.attempts), bool(ws.lines), bool(ws.asks)), parameters
+        parameters += (list(ws.asks), [u.id for u in (*ws.updates, *ws.lifted)])
+    shape = (
+        run, tuple(updates), len(ws.lifted), inserts, bool(ws.attempts), bool(ws.lines), bool(ws.asks)
+    )  # fmt: skip
+    return shape, parameters
 
 
 def _cells(of: Table, values: dict[str, Any], parameters: list[Any]) -> tuple[tuple[str, Any], ...]:
@@ -231,7 +277,7 @@ def _by_columns(updates: list[StepUpdate]) -> dict[tuple[str, ...], list[StepUpd
 @lru_cache(maxsize=512)
 def _text(shape: Any) -> str:
     """The statement of a shape; its parameters are numbered in the order `_shape_of` gives them."""
-    (mode, run), updates, inserts, attempts, lines, asks = shape
+    (mode, run), updates, lifted, inserts, attempts, lines, asks = shape
     runs, steps = table(Run), table(Step)
     number = 2
 
@@ -272,6 +318,12 @@ def _text(shape: Any) -> str:
             f" AND s.fence = {parameter('bigint')} RETURNING 1)"
         )
         expected.append("1")
+    for i in range(lifted):
+        parts.append(
+            f'd{i} AS (DELETE FROM "{steps.name}" AS s USING r WHERE s.id = {parameter("bigint")}'
+            f" AND s.status = {parameter('text')} AND s.fence = {parameter('bigint')} RETURNING 1)"
+        )
+        expected.append("1")
     if inserts == "many":
         names = list(steps.columns)
         parts.append(
@@ -291,10 +343,11 @@ def _text(shape: Any) -> str:
             f" SELECT $1::uuid, $2::integer, {parameter('uuid')}, {parameter('timestamptz')},"
             f" {parameter('text')} FROM r)"
         )
-    counted = " + ".join(f"(SELECT count(*) FROM u{i})" for i in range(len(updates)))
+    changed_rows = [*(f"u{i}" for i in range(len(updates))), *(f"d{i}" for i in range(lifted))]
+    counted = " + ".join(f"(SELECT count(*) FROM {rows})" for rows in changed_rows)
     guard = (
         f"1 / (CASE WHEN {counted} = (SELECT count(*) FROM r) * ({' + '.join(expected)}) THEN 1 ELSE 0 END)"
-        if updates
+        if changed_rows
         else "1"
     )
     ids = "(SELECT array_agg(id) FROM i)" if inserts else "NULL::bigint[]"

@@ -46,6 +46,8 @@ class WriteSet:
     new_run: dict[str, Any] | None = None
     """Columns of a run that starts with this; then there is nothing to compare."""
     updates: list[StepUpdate] = field(default_factory=list)
+    lifted: list[StepUpdate] = field(default_factory=list)
+    """Steps whose rows go, because the run holds them from now on; nothing refers to them yet."""
     inserts: list[dict[str, Any]] = field(default_factory=list)
     """Columns of new steps; a column that is left out has its default."""
     attempts: list[dict[str, Any]] = field(default_factory=list)

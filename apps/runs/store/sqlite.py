@@ -16,6 +16,8 @@ from apps.runs.errors import StaleStep
 from apps.runs.models import Attempt, Run, Step
 from apps.runs.store.rows import Table, WriteSet, for_sqlite, from_json, from_payload, table
 
+_LIFT = 'DELETE FROM "{}" WHERE id = %s AND status = %s AND fence = %s'
+
 
 def write(ws: WriteSet) -> list[int] | None:
     """See `store.write`."""
@@ -30,6 +32,10 @@ def write(ws: WriteSet) -> list[int] | None:
             )
             if cursor.rowcount != 1:
                 raise StaleStep(f'Step "{update.path}" of run {ws.run_id} has moved on.')
+        for step in ws.lifted:
+            cursor.execute(_LIFT.format(steps.name), [step.id, step.status, step.fence])
+            if cursor.rowcount != 1:
+                raise StaleStep(f'Step "{step.path}" of run {ws.run_id} has moved on.')
         ids: dict[str, int] = {}
         for values in ws.inserts:
             row = steps.row(values)
@@ -69,6 +75,26 @@ def select(model: type[Model], names: tuple[str, ...], where: str, values: list[
                     row[i] = read(row[i])
             rows.append(row)
     return rows
+
+
+def insert(rows: list[tuple[type[Model], dict[str, Any]]]) -> None:
+    """See `store.insert`."""
+    with connection.cursor() as cursor:
+        for model, values in rows:
+            of = table(model)
+            cursor.execute(_insert(model), _values(of, of.row(values)))
+
+
+def change_if(model: type[Model], id: UUID, changes: dict[str, Any], column: str, among: list[str]) -> bool:
+    """See `store.change_if`."""
+    of = table(model)
+    assigned = ", ".join(f'"{name}" = %s' for name in changes)
+    where = f'id = %s AND "{column}" IN ({", ".join(["%s"] * len(among))})'
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'UPDATE "{of.name}" SET {assigned} WHERE {where}', [*_values(of, changes), id.hex, *among]
+        )
+        return bool(cursor.rowcount == 1)
 
 
 @lru_cache(maxsize=64)

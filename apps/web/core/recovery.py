@@ -24,8 +24,14 @@ class Option:
     is_main: bool = False
 
 
-def options(run_status: str, step: Mapping[str, Any], *, has_question: bool) -> list[Option]:
-    """The ways on from a step. has_question: a person is asked already, so nothing else is the main way."""
+def options(
+    run_status: str, step: Mapping[str, Any], *, has_question: bool, is_required: bool = False
+) -> list[Option]:
+    """The ways on from a step.
+
+    has_question: a person is asked already, so nothing else is the main way. is_required: the contract wants
+    this decided by people, so nothing may be put in its place.
+    """
     status, found = step["status"], []
     if takes_back(step["path"]):
         if status == "waiting" and step["reason"] == "person":
@@ -37,19 +43,18 @@ def options(run_status: str, step: Mapping[str, Any], *, has_question: bool) -> 
         return found
     is_open = run_status not in ("succeeded", "cancelled", "cancelling")
     if status == "failed" and is_open:
-        found.append(
-            Option(
-                "retry", "", "Try again…",
-                "The run goes on from here. What has happened is not sent again.", is_main=not has_question,
-            )
-        )  # fmt: skip
-    if status in ("failed", "waiting", "in_doubt", "blocked") and is_open:
+        for_good = bool((step.get("error") or {}).get("permanent"))
+        means = "The run goes on from here. What has happened is not sent again."
+        if for_good:
+            means = "It fails again unless what it works with was put right. " + means
+        found.append(Option("retry", "", "Try again…", means, is_main=not has_question and not for_good))
+    if status in ("failed", "waiting", "in_doubt", "blocked") and is_open and not is_required:
         means = "The run goes on with a value that you give instead of its output."
         found.append(Option("skip", "", "Skip with a value…", means))
     if status in ("succeeded", "failed", "skipped", "cancelled"):
         means = "A new run does this step and all that follows again. This run stays as it is."
         found.append(Option("fork", "redo", "Do it again in a new run…", means))
-    if status in ("succeeded", "failed", "skipped"):
+    if status in ("succeeded", "failed", "skipped") and not is_required:
         means = "A new run takes over what is done, with an output of your own for this step."
         found.append(Option("fork", "edit", "Give it another output…", means))
     return found

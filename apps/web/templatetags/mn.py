@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
+from urllib.parse import urlencode
 
 from django import template
 from django.templatetags.static import static
@@ -17,7 +18,8 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from apps.web.core import words
+from apps.blueprints.core.problems import Problem
+from apps.web.core import places, words
 from apps.web.core.icons import ICONS
 from mirrorneuron.assets import bundle_files
 from mirrorneuron.base import packed
@@ -32,6 +34,18 @@ def icon(name: str) -> SafeString:
     return format_html(
         '<svg class="icon" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{}</svg>',
         mark_safe(ICONS[name]),  # noqa: S308 - constants above
+    )
+
+
+@register.simple_tag
+def place_of(problem: Problem, name: str, private: bool = False) -> SafeString:
+    """A link to the form where a problem of a draft is mended: `{% place_of problem blueprint.name %}`."""
+    query, words_for = places.way_to(problem)
+    return format_html(
+        '<a class="small" href="{}{}">Open {}</a>',
+        reverse("web:blueprints-edit", args=[name]),
+        f"?{urlencode({**query, **({'private': '1'} if private else {})})}" if query or private else "",
+        words_for,
     )
 
 

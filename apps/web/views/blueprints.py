@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -11,14 +12,13 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.blueprints import selectors as blueprints
 from apps.blueprints import services as blueprint_services
-from apps.blueprints.models import Version
 from apps.blueprints.reviews import reviews_waiting_for
 from apps.runs import services as runs
 from apps.web import pictures
 from apps.web.cards import Record, card_of, contract_of, outline_of, records
+from apps.web.editing import Opened, open_blueprint
 from apps.web.forms import Submission, input_fields, read_inputs
 from apps.web.views.doors import page, principal_of
-from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput, NotFound
 
@@ -28,7 +28,15 @@ def index(request: HttpRequest) -> HttpResponse:
     principal = principal_of(request)
     so_far = records(principal)
     found = blueprints.blueprints_for(principal)
-    rows = [{"blueprint": one, "record": so_far.get(one.name, Record())} for one in found]
+    called = Counter(one.title for one in found)
+    rows = [
+        {
+            "blueprint": one,
+            "record": so_far.get(one.name, Record()),
+            "has_namesake": called[one.title] > 1,
+        }
+        for one in found
+    ]
     waiting = reviews_waiting_for(principal)
     return page(
         request,
@@ -72,15 +80,17 @@ def _detail(
 ) -> HttpResponse:
     principal = principal_of(request)
     blueprint = blueprints.blueprint_for(principal, name)
-    versions = list(blueprints.versions_for(principal, name))
-    version = _shown(principal, name, number, versions)
+    versions = [one for one in blueprints.versions_for(principal, name) if one.number is not None]
+    if number is None and not versions:
+        return _unpublished(request, open_blueprint(principal, name))
+    version = blueprints.version_for(principal, name, number)
     document = blueprints.document_of(version)
     card = card_of(blueprint, document, records(principal).get(name, Record()))
     context: dict[str, Any] = {
         "blueprint": blueprint,
         "may_edit": principal.may(Permission.EDIT) and blueprint.archived_at is None,
         "version": version,
-        "versions": [one for one in versions if one.number is not None],
+        "versions": versions,
         "card": card,
         "key": card.key,
         "picture": pictures.plain_picture(document, blueprints.tools_of(document)),
@@ -95,11 +105,23 @@ def _detail(
     return page(request, "blueprints/detail.html", context, status=status)
 
 
-def _shown(principal: Principal, name: str, number: int | None, versions: list[Version]) -> Version:
-    """The version asked for, else the latest published one, else the newest there is."""
-    if number is None and versions and all(one.number is None for one in versions):
-        return versions[0]
-    return blueprints.version_for(principal, name, number)
+def _unpublished(request: HttpRequest, opened: Opened) -> HttpResponse:
+    """Nothing is published, so nothing can be run: the draft as it is, and the way on."""
+    blueprint, document = opened.blueprint, opened.checked.document
+    assert blueprint is not None
+    context: dict[str, Any] = {
+        "blueprint": blueprint,
+        "opened": opened,
+        "picture": pictures.plain_picture(opened.document, opened.tools),
+        "outline": outline_of(opened.document),
+        "problems": opened.problems,
+    }
+    if document is not None:  # What it would do can be told only of a whole one.
+        context |= {
+            "card": card_of(blueprint, document, records(opened.principal).get(opened.name, Record())),
+            "contract": contract_of(document),
+        }
+    return page(request, "blueprints/unpublished.html", context)
 
 
 def _number(text: str) -> int | None:

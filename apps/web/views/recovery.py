@@ -158,6 +158,7 @@ def _form(request: HttpRequest, run: Run, asked: Asked, status: int = 200) -> Ht
         "asked": asked,
         "heading": HEADINGS[asked.verb, asked.mode].format(shown.title_of(asked.step)),
         "button": VERBS[asked.verb],
+        "in_place": in_place,
         "is_main": not (in_place and (shown.questions or shown.doubts)),
         "refused": refused,
         "lines": words.consequences(told, shown.title_of) if told else [],

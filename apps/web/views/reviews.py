@@ -14,7 +14,7 @@ from apps.blueprints import reviews
 from apps.blueprints import selectors as blueprints
 from apps.blueprints.comparing import DRAFT, comparison, nothing, of_text, of_version, side
 from apps.blueprints.core.reviewing import Verdict
-from apps.blueprints.errors import DraftMoved
+from apps.blueprints.errors import DraftMoved, PrivateDraft
 from apps.blueprints.models import Review
 from apps.web.draft_words import happened_since
 from apps.web.views.doors import page, principal_of
@@ -34,8 +34,13 @@ def ask(request: HttpRequest, name: str) -> HttpResponse:
             name,
             request.POST.getlist("people"),
             draft_version=int(seen) if seen.isdecimal() and len(seen) < 10 else -1,
+            draft_text=request.POST.get("draft_text", ""),
             note=request.POST.get("note", ""),
+            private=request.GET.get("private") == "1",
         )
+    except PrivateDraft as own:
+        messages.warning(request, f"{own.message} Nobody was asked.")
+        return redirect(reverse("web:blueprints-publish", args=[name]) + "?private=1")
     except DraftMoved as moved:
         messages.warning(request, f"{moved.message} Nobody was asked; look again first.")
         return redirect("web:blueprints-publish", name)

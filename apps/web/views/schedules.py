@@ -85,7 +85,8 @@ def add(request: HttpRequest) -> HttpResponse:
         return page(request, "schedules/form.html", context | _times(context["form"]))
     inputs = read_inputs(request, principal, schema)
     context["fields"] = input_fields(schema, inputs)
-    if request.POST.get("look"):
+    if request.POST.get("look"):  # Only the times were asked about.
+        context["fields"] = input_fields(schema, Submission(inputs.values, {}, inputs.kept))
         return page(request, "schedules/form.html", context | _times(context["form"]))
     try:
         if inputs.errors:
@@ -101,7 +102,9 @@ def add(request: HttpRequest) -> HttpResponse:
         }
         kept = Submission(inputs.values, {**below, **inputs.errors}, inputs.kept)
         context |= {"fields": input_fields(schema, kept), "problem": str(wrong), "wrong": wrong.fields}
-        return page(request, "schedules/form.html", context | _times(context["form"]), status=422)
+        times = _times(context["form"])
+        times["wrong"] = {**times.get("wrong", {}), **wrong.fields}
+        return page(request, "schedules/form.html", context | times, status=422)
     messages.success(request, f"“{made.name}” is set up. {schedules.words_of(made)}.")
     return redirect("web:blueprints-schedules")
 
@@ -145,14 +148,14 @@ def _plan(form: Mapping[str, str], reference: str, inputs: dict[str, Any]) -> sc
 
 
 def _times(form: Mapping[str, str]) -> dict[str, Any]:
-    """The next five times in words, as the form stands; empty while they cannot be told."""
+    """The next five times in words, as the form stands; `wrong` says by field why they cannot be told."""
     try:
         every = _seconds(form["every"])
-    except InvalidInput:
-        return {}
+    except InvalidInput as unread:
+        return {"wrong": unread.fields}
     cron = " ".join(form["cron"].split())
-    if problems_of(cron, every, form["time_zone"]):
-        return {}
+    if wrong := problems_of(cron, every, form["time_zone"]):
+        return {"wrong": wrong}
     at = now()
     times = Times(
         cron=cron, zone=form["time_zone"], every_seconds=every or 0, anchor=at.replace(microsecond=0)

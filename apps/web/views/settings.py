@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
 from zoneinfo import available_timezones
 
 from django.contrib import messages
@@ -12,6 +13,10 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.web.views.doors import page, principal_of
 from apps.workspaces import selectors, services
 from mirrorneuron.base.errors import InvalidInput
+
+SENT = "token_forms"
+"""In the session: the keys of the forms that have made a token."""
+FORMS_KNOWN = 20
 
 
 @require_safe
@@ -31,11 +36,19 @@ def time_zone(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def create_token(request: HttpRequest) -> HttpResponse:
-    """A new token; its secret is on this one page and nowhere else."""
+    """A new token; its secret is on this one page and nowhere else, so that page cannot be a redirect.
+
+    A reload sends the form again: each form makes one token.
+    """
+    key, sent = request.POST.get("key", "")[:64], request.session.get(SENT, [])
+    if key and key in sent:
+        messages.info(request, "That token is made already. Its secret is shown only once.")
+        return redirect("web:settings")
     try:
         token, secret = services.create_token(principal_of(request), request.POST.get("name", ""))
     except InvalidInput as wrong:
         return _page(request, token_problem=str(wrong), status=422)
+    request.session[SENT] = [*sent, key][-FORMS_KNOWN:]
     return _page(request, fresh_token=token, fresh_secret=secret)
 
 
@@ -53,6 +66,7 @@ def _page(request: HttpRequest, *, status: int = 200, **more: object) -> HttpRes
         "members": selectors.members_of(principal),
         "zones": sorted(available_timezones()),
         "fresh_token": None,
+        "key": uuid4().hex,
         **more,
     }
     return page(request, "settings/index.html", context, status=status)

@@ -27,6 +27,7 @@ from apps.web.core.fields import widget_of
 from apps.web.differences import short_title
 from apps.web.forms import Submission, input_fields, read_inputs
 from apps.web.views.doors import page, principal_of
+from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput, MirrorNeuronError
 
@@ -164,7 +165,7 @@ def _page(
     except (InvalidInput, BlueprintInvalid) as wrong:
         if "kind" in chosen:
             problem = problem or wrong
-    pins, past = pins_for(principal, name), _past(request, name)
+    pins, past = pins_for(principal, name), past_runs(principal, name)
     context = {
         "blueprint": blueprints.blueprint_for(principal, name),
         "aim": aim,
@@ -173,7 +174,7 @@ def _page(
         "nodes": [(path, short_title(node, path)) for path, node in nodes.items()],
         "plan": plan,
         "problem": problem,
-        "problems": getattr(problem, "problems", None),
+        "problems": [one for one in getattr(problem, "problems", ()) if one.level == "error"],
         "fields": input_fields(plan.inputs_schema, given or _as_last_time(past, plan.inputs_schema))
         if plan
         else (),
@@ -196,9 +197,9 @@ def _draft(request: HttpRequest, name: str) -> Document:
     return draft_side(principal_of(request), name, private=_is_private(request)).document
 
 
-def _past(request: HttpRequest, name: str) -> list[Any]:
-    found = runs.runs_for(principal_of(request), blueprint=name)
-    return list(found.order_by("-id")[:PAST_RUNS])
+def past_runs(principal: Principal, name: str) -> list[Any]:
+    """The latest runs of a blueprint, tests among them: to take data from, and to look at."""
+    return list(runs.runs_for(principal, blueprint=name).order_by("-id")[:PAST_RUNS])
 
 
 def _as_last_time(past: list[Any], schema: dict[str, Any]) -> Submission | None:

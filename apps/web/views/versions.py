@@ -9,29 +9,32 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from apps.blueprints import drafts, publishing, reviews
+from apps.blueprints import draft_log, drafts, publishing, reviews
 from apps.blueprints import selectors as blueprints
 from apps.blueprints.comparing import (
     DRAFT,
     NOTHING,
+    PRIVATE,
     Comparison,
     Side,
     compare,
     comparison,
+    merging,
     newest,
     nothing,
     of_version,
     side,
 )
 from apps.blueprints.core.reviewing import warning_before_publishing
-from apps.blueprints.errors import BlueprintInvalid, DraftMoved, ReviewStands
-from apps.web.comments import comments_on
+from apps.blueprints.errors import BlueprintInvalid, DraftMoved, PrivateDraft, ReviewStands
+from apps.web.comments import Comments, comments_on
 from apps.web.differences import counted, picture_of, sections_of, view_of_both
 from apps.web.draft_words import happened_since
 from apps.web.views.doors import page, principal_of
 from apps.workspaces.access import Principal
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput, NotFound
+from mirrorneuron.base.safejson import fingerprint
 
 
 @require_safe
@@ -45,7 +48,7 @@ def index(request: HttpRequest, name: str) -> HttpResponse:
         .select_related("created_by")
         .order_by("-number")
     )
-    before = [*(one.number for one in found[1:]), None]
+    before = [*(one.number for one in found[1:]), None][: len(found)]
     context = {
         "blueprint": blueprint,
         "rows": [{"version": one, "before": old} for one, old in zip(found, before, strict=True)],
@@ -63,7 +66,14 @@ def compare_page(request: HttpRequest, name: str) -> HttpResponse:
     except InvalidInput as wrong:
         raise NotFound(wrong.message, next=wrong.next) from wrong
     blueprint = blueprints.blueprint_for(principal, name)
-    context = {"blueprint": blueprint, "choices": _choices(request, name, found), **shown(principal, found)}
+    context = {
+        "blueprint": blueprint,
+        "choices": _choices(request, name, found),
+        "latest": newest(principal, name),
+        "is_private": found.after.reference == PRIVATE,
+        "against_shared": found.after.reference == PRIVATE and found.before.reference == DRAFT,
+        **shown(principal, found),
+    }
     if request.GET.get("canvas") == "1":
         context["view"] = view_of_both(found)
     return page(request, "blueprints/compare.html", context)
@@ -71,21 +81,29 @@ def compare_page(request: HttpRequest, name: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def publish(request: HttpRequest, name: str) -> HttpResponse:
-    """What publishing the draft would change; the button publishes exactly what is shown."""
+    """What publishing the draft would change; the button publishes exactly what is shown.
+
+    A draft of one's own is never published itself: its page says so, and what merging it would change.
+    """
     principal = principal_of(request)
     principal.require(Permission.EDIT)
     blueprints.blueprint_for(principal, name)
+    private = request.GET.get("private") == "1"
     if request.method != "POST":
-        return _publish_page(request, name)
+        return _merge_page(request, name) if private else _publish_page(request, name)
     seen = request.POST.get("draft_version", "")
     try:
         version = publishing.publish_draft(
             principal,
             name,
             draft_version=int(seen) if seen.isdecimal() and len(seen) < 10 else -1,
+            draft_text=request.POST.get("draft_text", ""),
             notes=request.POST.get("notes", "").strip()[:4000],
             anyway=request.POST.get("anyway") == "on",
+            private=private,
         )
+    except PrivateDraft:
+        return _merge_page(request, name, status=409)
     except BlueprintInvalid:
         return _publish_page(request, name, status=422)
     except DraftMoved as moved:
@@ -98,7 +116,7 @@ def publish(request: HttpRequest, name: str) -> HttpResponse:
 
 @require_POST
 def restore(request: HttpRequest, name: str, number: int) -> HttpResponse:
-    drafts.restore(principal_of(request), name, version=number)
+    draft_log.restore(principal_of(request), name, version=number)
     messages.success(request, f"The draft is version {number} again. Undo takes that back.")
     return redirect("web:blueprints-compare", name)
 
@@ -121,14 +139,34 @@ def fork(request: HttpRequest, name: str) -> HttpResponse:
 
 def shown(principal: Principal, found: Comparison) -> dict[str, Any]:
     """What the partials of a difference need."""
-    is_draft = found.after.reference.startswith(DRAFT)
     return {
-        "comments": comments_on(principal, found.name) if is_draft else {},
+        "comments": _comments(principal, found),
         "comparison": found,
         "differing": sections_of(found),
         "count": counted(found),
         "picture": picture_of(found),
     }
+
+
+def _comments(principal: Principal, found: Comparison) -> Comments:
+    """Where the newer side is a draft, or the text a review is about."""
+    reference = found.after.reference
+    if reference in (DRAFT, PRIVATE):
+        draft = drafts.draft_for(principal, found.name, private=reference == PRIVATE)
+        return comments_on(principal, found.name, draft)
+    return comments_on(principal, found.name) if reference.startswith(DRAFT) else {}
+
+
+def _merge_page(request: HttpRequest, name: str, *, status: int = 200) -> HttpResponse:
+    principal = principal_of(request)
+    found, conflicts = merging(principal, name)
+    context = {
+        "blueprint": blueprints.blueprint_for(principal, name),
+        "conflicts": conflicts,
+        "latest": newest(principal, name),
+        **shown(principal, found),
+    }
+    return page(request, "blueprints/publish_private.html", context, status=status)
 
 
 def _publish_page(
@@ -155,6 +193,7 @@ def _publish_page(
         "next_number": (latest.number or 0) + 1 if latest else 1,
         "latest": latest,
         "draft": draft,
+        "draft_text": fingerprint(draft.source),
         "errors": errors,
         "warnings": [problem for problem in draft.problems if problem.level != "error"],
         "review": review,
@@ -178,7 +217,11 @@ def _choices(request: HttpRequest, name: str, found: Comparison) -> list[tuple[s
         .order_by("-number")
         .values_list("number", flat=True)[:200]
     )
-    choices = [(DRAFT, "The draft"), *((str(n), f"Version {n}") for n in numbers)]
+    choices = [(str(n), f"Version {n}") for n in numbers]
+    if principal.may(Permission.EDIT) and drafts.has_private(principal, name):
+        choices = [(DRAFT, "The shared draft"), (PRIVATE, "Your private draft"), *choices]
+    else:
+        choices = [(DRAFT, "The draft"), *choices]
     known = {value for value, _ in choices}
     sides: list[Side] = [found.before, found.after]
     choices += [(one.reference, one.label) for one in sides if one.reference not in {*known, NOTHING}]

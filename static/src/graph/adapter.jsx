@@ -227,7 +227,7 @@ function firstViewport(view, { width, height }) {
   return { x, y, zoom };
 }
 
-function Flow({ store, actions, readonly, mode, onReady, label, describedBy, size }) {
+function Flow({ store, actions, readonly, mode, onReady, describedBy, size }) {
   shared = useMemo(() => ({ store, actions, readonly, mode }), [store, actions, readonly, mode]);
   const flow = useReactFlow();
   const start = useMemo(() => firstViewport(store.view, size), [store, size]);
@@ -241,6 +241,7 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
   const drawn = useRef(wanted.nodes);
   const tooFar = useStore((state) => state.transform[2] < FAR_ZOOM);
   const isMany = nodes.length > MANY;
+  const steps = useMemo(() => Object.values(view.nodes).filter((node) => !node.scope).length, [view]);
   useEffect(() => store.setFar(tooFar && isMany), [store, tooFar, isMany]);
 
   if (drawn.current !== wanted.nodes) {
@@ -419,7 +420,7 @@ function Flow({ store, actions, readonly, mode, onReady, label, describedBy, siz
   return (
     <div
       ref={frame} className={["mn-canvas-frame", tooFar && "mn-far", isMany && "mn-many", connecting && "mn-connecting", `mn-mode-${mode}`].filter(Boolean).join(" ")}
-      role="application" aria-roledescription="graph" aria-label={label} aria-describedby={describedBy} tabIndex={held}
+      role="application" aria-roledescription="graph" aria-label={`Graph, ${steps} ${steps === 1 ? "step" : "steps"}`} aria-describedby={describedBy} tabIndex={held}
       onKeyDown={(event) => actions.key(event)}
       onPaste={(event) => actions.pasted(event)}
       onPointerDownCapture={() => { isMeant.current = true; requestAnimationFrame(() => { isMeant.current = false; }); }}

@@ -1,4 +1,5 @@
 // Small questions in a dialog: a line of text, or only something to read.
+import { showPassing } from "../js/passing_dialog.js";
 
 export function ask({ title, label, value = "", long = false, verb = "Save" }) {
   const field = document.createElement(long ? "textarea" : "input");
@@ -47,20 +48,17 @@ function show({ title, verb, body, result, focus }) {
   row.append(button);
   form.append(heading, body, row);
   dialog.append(form);
-  document.body.append(dialog);
-  const before = document.activeElement;
   return new Promise((resolve) => {
-    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    const leave = showPassing(dialog, (value) => resolve(value === "yes" ? result() : null));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      leave("yes");
+    });
     dialog.addEventListener("keydown", (event) => {
-      event.stopPropagation();
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) dialog.close("yes");
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      leave("yes");
     });
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      if (before?.isConnected) before.focus({ preventScroll: true });
-      resolve(dialog.returnValue === "yes" ? result() : null);
-    });
-    dialog.showModal();
     (focus ?? button).focus();
     focus?.select?.();
   });

@@ -2,13 +2,13 @@
 import { memo, useCallback, useSyncExternalStore } from "react";
 import { commentsAt, commentWords } from "./core/comments.js";
 import { BADGES, markOf, wordOf } from "./core/signs.js";
+import { span } from "./core/span.js";
 
 export function useKey(store, key, read) {
   const subscribe = useCallback((listener) => store.subscribe(key, listener), [store, key]);
   return useSyncExternalStore(subscribe, read);
 }
 
-const seconds = (value) => (value < 60 ? `${Math.round(value * 10) / 10} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`);
 const money = (value) => `$${value < 0.01 ? value.toFixed(4) : value.toFixed(2)}`;
 const DIFF = { added: "added", removed: "removed", changed: "changed" };
 
@@ -23,8 +23,8 @@ export const Card = memo(function Card({ node, store, isCurrent, isSelected, act
   const isPinned = live?.pinned ?? node.pinned;
   const took = live?.seconds ?? node.seconds;
   const cost = live?.cost_usd ?? node.cost_usd;
-  const spent = [took != null && seconds(took), cost ? money(cost) : ""].filter(Boolean).join(" · ");
-  const comments = commentsAt(store.comments, node);
+  const spent = [took != null && span(took), cost ? money(cost) : ""].filter(Boolean).join(" · ");
+  const comments = commentsAt(useKey(store, "comments", () => store.comments), node);
   const says = [
     node.title, node.subtitle, node.boundary_words, node.container && (node.collapsed ? `collapsed, ${node.children ?? 0} steps inside` : "container"), word, spent,
     node.diff && (node.renamed || DIFF[node.diff]), isPinned && "pinned", isStale && "changed since its test", first && `to fix: ${first}`, comments && commentWords(comments.count), person && `${person.name} is here`,

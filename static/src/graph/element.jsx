@@ -9,8 +9,8 @@
 // data-me   id of the person looking, so that presence shows others only
 // Says      data-version, data-idle ("true" when nothing is under way), data-mounted; the events mn:select {nodes, edge},
 //           mn:applied {version, patch} and mn:open {node}, all of them bubbling.
-// Hears     mn:select and mn:applied sent by others on the page, mn:add {template} from a palette, and clicks on
-//           [data-action=undo|redo|tidy].
+// Hears     mn:select and mn:applied sent by others on the page, mn:add {template} from a palette, mn:comments when the
+//           page has other comments, and clicks on [data-action=undo|redo|tidy].
 // Fills     #draft-status, #presence.
 import "@xyflow/react/dist/style.css";
 import "./graph.css";
@@ -59,6 +59,11 @@ class Graph extends HTMLElement {
     this.root?.unmount();
     this.unsettled?.element.remove();
     this.root = this.store = this.session = this.socket = null;
+  }
+
+  /** Until then, and where it cannot be drawn, the outline does what the page's buttons say. */
+  get isDrawn() {
+    return "mounted" in this.dataset;
   }
 
   get mode() {
@@ -125,13 +130,12 @@ class Graph extends HTMLElement {
     hint.id = `${this.id || "graph"}-hint`;
     hint.hidden = true;
     hint.textContent = HINTS[this.mode];
-    const steps = Object.values(this.store.view.nodes).filter((node) => !node.scope).length;
     this.store.select({ ...nothing, current: first(this.store.view) });
     this.root = createRoot(place, { onUncaughtError: (error) => this.failed(error) });
     this.root.render(
       <Canvas
         store={this.store} readonly={readonly} mode={this.mode} actions={this.actions(readonly)} describedBy={hint.id}
-        size={{ width: this.clientWidth, height: this.clientHeight }} label={`Graph, ${steps} ${steps === 1 ? "step" : "steps"}`}
+        size={{ width: this.clientWidth, height: this.clientHeight }}
         onReady={(canvas) => {
           this.canvas = canvas;
           still.forEach((child) => child.remove());
@@ -174,7 +178,8 @@ class Graph extends HTMLElement {
   async shelve() {
     const place = document.getElementById("palette");
     if (!place) return;
-    const answer = await this.api.palette("", "").catch(() => ({ items: [] }));
+    const answer = await this.api.palette("", "").catch(() => null);
+    if (!answer || this.gone.signal.aborted) return; // What the page brought stays.
     const usual = ["agent", "tool", "transform", "extract", "code", "approval", "router", "check", "aggregator", "timer", "sensor", "map", "loop", "subflow"];
     const entries = answer.items.toSorted((a, b) => usual.indexOf(a.kind) - usual.indexOf(b.kind));
     fillShelf(place, entries, { search: () => this.commands.run("palette"), put: (entry) => this.putAfter(entry) });
@@ -294,10 +299,11 @@ class Graph extends HTMLElement {
     document.addEventListener("mn:applied", (event) => {
       if (event.target !== this) this.session.heard(event.detail ?? {});
     }, { signal });
-    document.addEventListener("mn:add", (event) => this.putAfter(event.detail), { signal });
+    document.addEventListener("mn:comments", () => store.setComments(pageComments()), { signal });
+    document.addEventListener("mn:add", (event) => this.isDrawn && this.putAfter(event.detail), { signal });
     document.addEventListener("click", (event) => {
       const action = event.target.closest?.("[data-action]")?.dataset.action;
-      if (this.mode !== "edit") return;
+      if (this.mode !== "edit" || !this.isDrawn) return;
       if (["undo", "redo", "tidy"].includes(action)) this.commands.run(action);
       if (["group", "duplicate", "copy", "remove"].includes(action) && event.target.closest("#inspector")) this.commands.run(action);
     }, { signal });
@@ -320,8 +326,10 @@ class Graph extends HTMLElement {
     };
     const isThere = form.querySelector(`[data-node-path="${CSS.escape(what.node ?? "")}"], [data-node-id="${CSS.escape(what.node ?? "")}"]`);
     if (isThere && enter()) return;
+    // Whoever goes on to something else meanwhile is not taken away from it.
+    const { selection } = this.store;
     const settled = () => {
-      if (enter()) form.removeEventListener("htmx:afterSettle", settled);
+      if (this.store.selection !== selection || enter()) form.removeEventListener("htmx:afterSettle", settled);
     };
     form.addEventListener("htmx:afterSettle", settled, { signal: this.gone.signal });
     setTimeout(() => form.removeEventListener("htmx:afterSettle", settled), SAID_FOR_MS);
@@ -332,6 +340,7 @@ class Graph extends HTMLElement {
       this.session.hear(message);
       return;
     }
+    if (message.type === "test") document.dispatchEvent(new CustomEvent("mn:test"));
     if (message.type !== "presence") return;
     this.store.setPeople(othersHere(message, me));
   }

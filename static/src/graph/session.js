@@ -39,7 +39,10 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
   }
 
   async function refresh() {
-    const view = await api.view();
+    adopt(await api.view());
+  }
+
+  function adopt(view) {
     if (view.version < store.server.version) return;
     store.setServer({ ...view, mode: store.server.mode });
     applied({ version: view.version, patch: null });
@@ -153,6 +156,10 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
       if (version === undefined || version > store.server.version) this.hear({ version: version ?? store.server.version + 1, patch });
     },
     refresh: () => refresh().catch(() => {}),
+    /** Another session of this page knows the server's view, perhaps a newer one. */
+    catchUp(view) {
+      if (view.version > store.server.version) adopt(view);
+    },
     settled() {
       if (queue.isEmpty() && !busy) return Promise.resolve();
       return new Promise((done) => waiting.push(done));
@@ -164,6 +171,9 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
     },
   };
 }
+
+/** Whether a session that kept its changes under this name has left some behind. */
+export const isLeft = (keepAs) => Boolean(read(keepAs).length || read(`${keepAs}-undecided`).length);
 
 function read(key) {
   try {

@@ -18,6 +18,8 @@ export function openSocket({ draft, after, hear }) {
     socket.addEventListener("open", () => {
       tries = 0;
       send({ type: "select", nodes: selected });
+      // What follows the version is told by itself; a test that began meanwhile is not.
+      hear({ type: "test" });
     });
     socket.addEventListener("message", (event) => {
       try {

@@ -84,6 +84,7 @@ export function makeStore(view) {
     },
     setComments(found) {
       comments = found;
+      tell("comments");
     },
     personAt: (path) => people.get(path) ?? null,
     /** Who has selected what, without the person looking. */

@@ -39,14 +39,16 @@ export function makeNews({ address, isPrivate, version, isSeen, take }) {
     if (wanted <= shown) return;
     const query = new URLSearchParams({ after: shown, ...(isPrivate ? { private: "1" } : {}) });
     const answer = await fetch(`${address}/news?${query}`, { headers: { Accept: "application/json" } }).catch(() => ({ status: 0 }));
-    if (!answer.ok) {
+    // Whoever is signed out meanwhile is answered with the page to sign in.
+    const news = answer.ok ? await answer.json().catch(() => null) : null;
+    if (!news) {
       tries += 1;
       // Gone, or no longer ours: asking again changes nothing.
-      if (!LATER.has(answer.status)) heard = shown;
+      if (!answer.ok && !LATER.has(answer.status)) heard = shown;
       return;
     }
     tries = 0;
-    put(await answer.json());
+    put(news);
     // A change without a number, or of a draft that was made anew: what was told is all there is.
     if (heard === wanted) heard = shown;
   }

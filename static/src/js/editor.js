@@ -42,6 +42,19 @@ document.addEventListener("click", async (event) => {
 window.addEventListener("beforeunload", () => {
   for (const form of main.querySelectorAll("form.field[data-dirty]")) window.htmx.trigger(form, "change");
 });
+// While nothing has the focus, as when the page has just come, the keys that it names on sight work all the same.
+document.addEventListener("keydown", (event) => {
+  if (event.target !== document.body || event.defaultPrevented || event.altKey || document.querySelector("dialog[open]")) return;
+  const key = `${event.ctrlKey || event.metaKey ? "Ctrl " : ""}${event.key.toLowerCase()}`;
+  const canvas = document.querySelector("mn-graph[data-mounted]");
+  const commands = canvas?.checkVisibility() ? canvas.commands : null;
+  const add = document.querySelector("[data-outline-add]");
+  if (key === "/" && add) commands ? commands.run("palette") : add.click();
+  else if (key === "?" && commands) commands.run("keys");
+  else if (key === "Ctrl z") document.querySelector(`[data-testid=editor-head] [data-action=${event.shiftKey ? "redo" : "undo"}]`)?.click();
+  else return;
+  event.preventDefault();
+});
 
 // Beside the graph there is no canvas to hear the draft's socket and to undo.
 function tab() {
@@ -71,7 +84,8 @@ function tab() {
       method: "POST",
       headers: { "X-CSRFToken": token(), "Content-Type": "application/json" },
       body: "{}",
-    });
+    }).catch(() => null);
+    if (!answer) return say("refused", "the server cannot be reached just now; nothing is lost");
     const said = await answer.json();
     if (answer.ok) applied({ version: said.version, patch: said.patch, origin: action });
     else say("refused", said.detail ?? said.title);

@@ -4,6 +4,8 @@ import { notStored } from "./storage_words.js";
 
 const PATIENCE = 2500;
 const COALESCE = 150;
+const AGAIN_MS = 3000;
+const LONGEST_MS = 15000;
 const AT_WORK = "form[data-dirty], form[data-flying]";
 // What no form shows.
 const PICTURE_ONLY = new Set(["move_nodes", "set_layout"]);
@@ -36,6 +38,7 @@ export function editorInspector(panel) {
     await window.htmx.ajax("GET", address(), { target: panel, swap: "innerHTML" });
   }
 
+  keepUnsaved(panel);
   document.addEventListener("mn:select", (event) => {
     const wanted = new URLSearchParams();
     for (const node of event.detail?.nodes ?? []) wanted.append("node", node);
@@ -47,7 +50,7 @@ export function editorInspector(panel) {
     show();
   });
 
-  const follow = following(() => takeOver(panel, address()), () => !document.hidden && panel.checkVisibility());
+  const follow = following(() => takeOver(panel, address), () => !document.hidden && panel.checkVisibility());
   document.addEventListener("mn:applied", (event) => {
     const { origin, kinds } = event.detail ?? {};
     if (origin === "form" || (kinds?.length && kinds.every((kind) => PICTURE_ONLY.has(kind)))) return;
@@ -57,23 +60,56 @@ export function editorInspector(panel) {
   new ResizeObserver(() => follow.soon()).observe(panel);
 }
 
+// What could not be saved waits out of sight while another form is shown, where it is sent again, and is back with its own.
+function keepUnsaved(panel) {
+  const waiting = document.createElement("div");
+  waiting.hidden = true;
+  panel.after(waiting);
+  const sameAs = (form) => (other) => other.dataset.field === form.dataset.field && other.getAttribute("hx-patch") === form.getAttribute("hx-patch");
+  panel.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.target === panel && event.detail.shouldSwap) waiting.append(...panel.querySelectorAll(AT_WORK));
+  });
+  panel.addEventListener("htmx:afterSwap", (event) => {
+    if (event.target !== panel) return;
+    const fields = [...panel.querySelectorAll("form.field")];
+    for (const form of [...waiting.children]) fields.find(sameAs(form))?.replaceWith(form);
+  });
+  // What the server answers besides is shown when its form is there again.
+  waiting.addEventListener("htmx:beforeSwap", (event) => (event.detail.shouldSwap = false));
+  waiting.addEventListener("htmx:afterRequest", ({ target, detail }) => {
+    if (detail.successful && !detail.xhr.getResponseHeader("HX-Trigger")) target.dataset.dirty = "yes";
+  });
+  waiting.addEventListener("mn:settled", ({ target }) => {
+    if (!target.matches(AT_WORK)) target.remove();
+  });
+}
+
 // Does something after a change: once for changes that follow each other at once, never twice at a time, once more
 // for what happened meanwhile, and only when somebody can see it.
 function following(act, isSeen) {
   let isDue = false;
   let isAtIt = false;
   let timer = 0;
-  function soon() {
+  let tries = 0;
+  function soon(after = COALESCE) {
     if (!isDue || isAtIt || timer || !isSeen()) return;
     timer = setTimeout(async () => {
       timer = 0;
       isDue = false;
       isAtIt = true;
-      await act().catch(() => (isDue = true));
+      await act().then(() => (tries = 0), () => {
+        isDue = true;
+        tries += 1;
+      });
       isAtIt = false;
-      soon();
-    }, COALESCE);
+      soon(tries ? Math.min(AGAIN_MS * 2 ** (tries - 1), LONGEST_MS) : COALESCE);
+    }, after);
   }
+  addEventListener("online", () => {
+    clearTimeout(timer);
+    timer = 0;
+    soon();
+  });
   const follow = () => {
     isDue = true;
     soon();
@@ -106,21 +142,38 @@ for (const kind of ["input", "click", "htmx:beforeRequest", "htmx:afterSwap"]) {
   });
 }
 
+// How often something was saved from a place or put there, and the newest question about it: an answer to a question
+// from before either says how it was.
+const turns = new WeakMap();
+const newest = new WeakMap();
+for (const kind of ["htmx:afterRequest", "htmx:afterSwap"]) {
+  document.addEventListener(kind, (event) => {
+    for (let at = event.target; at; at = at.parentElement) turns.set(at, (turns.get(at) ?? 0) + 1);
+  });
+}
+
 // Fetches a form anew and replaces every field that says something else, except where somebody is at work.
-export async function takeOver(place, address) {
+export async function takeOver(place, addressOf) {
+  const address = addressOf();
   const last = shown.get(place);
   const known = last?.address === address ? { "If-None-Match": last.tag } : {};
+  const mine = {};
+  newest.set(place, mine);
+  const turn = turns.get(place);
   const answer = await fetch(address, { headers: { "HX-Request": "true", ...known } });
-  if (!answer.ok || !place.isConnected) return;
+  if (!answer.ok) return;
+  const text = await answer.text();
+  if (!place.isConnected || newest.get(place) !== mine) return;
+  if (turns.get(place) !== turn) return takeOver(place, addressOf);
   shown.delete(place);
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".subject-form");
+  const fresh = new DOMParser().parseFromString(text, "text/html").querySelector(".subject-form");
   const old = place.matches(".subject-form") ? place : place.querySelector(".subject-form");
   if (!fresh || !old) return;
   const shapeOf = (root) => [...root.querySelectorAll("[data-field]")].map((e) => e.dataset.field).join("\n");
   if (old.id !== fresh.id || shapeOf(old) !== shapeOf(fresh)) {
     const busy = old.querySelector(AT_WORK) ?? old.querySelector("form:focus-within");
     if (busy) {
-      const again = () => setTimeout(() => takeOver(place, address), COALESCE);
+      const again = () => setTimeout(() => takeOver(place, addressOf), COALESCE);
       busy.addEventListener(busy.matches("[data-flying]") ? "mn:settled" : "focusout", again, { once: true });
       return;
     }
@@ -158,10 +211,11 @@ export function editorTab(main) {
   document.addEventListener("mn:applied", (event) => {
     const own = event.detail?.origin === "form" ? event.target.closest?.(".subject-form") : null;
     if (own) senders.add(own.id);
+    else senders.clear(); // Somebody else went on since; their own forms do not show that.
     clearTimeout(due);
     due = setTimeout(() => {
       for (const form of main.querySelectorAll(".subject-form[data-address]")) {
-        if (!senders.has(form.id)) takeOver(form, form.dataset.address);
+        if (!senders.has(form.id)) takeOver(form, () => form.dataset.address);
       }
       senders.clear();
     }, COALESCE);
@@ -274,12 +328,12 @@ export function flush(root) {
   });
 }
 
-const AGAIN_MS = 3000;
 const WORDS = { saving: "saving…", saved: "saved", offline: "offline, kept here", failed: "not saved" };
 
 export function say(state, words = WORDS[state]) {
   const sign = document.getElementById("draft-status");
-  if (!sign || sign.dataset.state === state) return;
+  const said = sign?.querySelector("[data-draft-said]");
+  if (!said || (sign.dataset.state === state && said.textContent === words)) return;
   sign.dataset.state = state;
-  sign.querySelector("[data-draft-said]").textContent = words;
+  said.textContent = words;
 }

@@ -39,20 +39,26 @@ async function names(wanted) {
     kept.set(
       address,
       fetch(address)
-        .then((answer) => (answer.ok ? answer.json() : { names: [] }))
+        .then((answer) => (answer.ok ? answer.json() : Promise.reject(new Error(String(answer.status)))))
         .then((found) => found.names)
-        .catch(() => []),
+        .catch(() => {
+          kept.delete(address);
+          return [];
+        }),
     );
   }
   return kept.get(address);
 }
 
 // Inside braces, or anywhere in an expression: the word before the caret; null where no name is being written.
+// A bare field holds an expression until somebody writes braces in it.
 export function wordAt(text, caret, kind) {
   const before = text.slice(0, caret);
-  if (kind !== "expression" && before.lastIndexOf("{{") <= before.lastIndexOf("}}")) return null;
+  if (!isExpression(text, kind) && before.lastIndexOf("{{") <= before.lastIndexOf("}}")) return null;
   return WORD.exec(before)?.[0] ?? "";
 }
+
+const isExpression = (text, kind) => kind === "expression" || (kind === "bare" && !text.includes("{{"));
 
 export function ranked(found, word) {
   const low = word.toLowerCase();
@@ -70,11 +76,20 @@ export function ranked(found, word) {
     .map((scored) => scored.one);
 }
 
-async function offer(wanted, asked = false) {
+/** The beginning of the name that is being written; null where none is. */
+function written(wanted, asked) {
   const word = wordAt(wanted.value, wanted.selectionStart, wanted.dataset.expression);
-  if (word === null || (!word && !asked && !wanted.value.slice(0, wanted.selectionStart).endsWith("{{ "))) return close();
-  const found = ranked(await names(wanted), word);
+  return word || asked || (word === "" && wanted.value.slice(0, wanted.selectionStart).endsWith("{{ ")) ? word : null;
+}
+
+async function offer(wanted, asked = false) {
+  if (written(wanted, asked) === null) return close();
+  const all = await names(wanted);
   if (document.activeElement !== wanted) return;
+  // Somebody may have written on meanwhile.
+  const word = written(wanted, asked);
+  if (word === null) return close();
+  const found = ranked(all, word);
   if (!found.length || (found.length === 1 && found[0].name === word)) return close();
   draw(wanted, found);
 }
@@ -141,7 +156,7 @@ function take(name) {
   close();
   wanted.setRangeText(name, caret - word.length, caret, "end");
   const after = wanted.value.slice(wanted.selectionStart);
-  if (wanted.dataset.expression !== "expression" && !/^\s*}}/.test(after) && !after.includes("}}")) {
+  if (!isExpression(wanted.value, wanted.dataset.expression) && !/^\s*}}/.test(after) && !after.includes("}}")) {
     const end = wanted.selectionStart;
     wanted.setRangeText(" }}", end, end, "end");
   }

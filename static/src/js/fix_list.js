@@ -47,10 +47,6 @@ export function fixList(box, { news, say, elsewhere }) {
   });
 
   async function mend(form, button) {
-    const { key } = form.closest(".fix-entry").dataset;
-    // Pressed twice is meant once.
-    if (under.has(key)) return;
-    under.add(key);
     const at = fixes().indexOf(button);
     try {
       const body = new URLSearchParams(new FormData(form));
@@ -63,8 +59,6 @@ export function fixList(box, { news, say, elsewhere }) {
       document.dispatchEvent(new CustomEvent("mn:applied", { detail: { version: told.version, patch: told.patch, origin: "fix" } }));
     } catch (error) {
       tell(error instanceof TypeError ? "The server cannot be reached just now, so nothing was mended. Press it again later." : error.message);
-    } finally {
-      under.delete(key);
     }
   }
 
@@ -75,7 +69,11 @@ export function fixList(box, { news, say, elsewhere }) {
 
   list.addEventListener("submit", (event) => {
     event.preventDefault();
-    news.alone(() => mend(event.target, event.submitter));
+    const { key } = event.target.closest(".fix-entry").dataset;
+    // Pressed twice is meant once, also while the first waits for its turn.
+    if (under.has(key)) return;
+    under.add(key);
+    news.alone(() => mend(event.target, event.submitter)).finally(() => under.delete(key));
   });
   return { put };
 }

@@ -1,5 +1,5 @@
 // The socket of a page: reconnects calmly, asks for what follows the last seq it has seen, and keeps the focus.
-const GONE = 4404;
+const CLOSED = { 4401: "out", 4404: "gone" };
 
 export function liveSettings(htmx) {
   if (!htmx) return;
@@ -11,7 +11,7 @@ export function liveSettings(htmx) {
   document.addEventListener("htmx:wsClose", (event) => {
     const { event: closed, socketWrapper } = event.detail;
     if (closed.code >= 4400) {
-      say(event.target, closed.code === GONE ? "gone" : "off");
+      say(event.target, CLOSED[closed.code] ?? "off");
       return;
     }
     say(event.target, "off");
@@ -38,7 +38,7 @@ function withCursor(url) {
   return address.href;
 }
 
-const WORDS = { on: "Live", off: "Reconnecting…", gone: "Not connected" };
+const WORDS = { on: "Live", off: "Reconnecting…", gone: "Not connected", out: "Signed out" };
 
 function say(socketElement, state) {
   for (const sign of socketElement.querySelectorAll("[data-live]")) {

@@ -6,13 +6,14 @@ import { makeApi, pageComments } from "../graph/api.js";
 import { makeCommands } from "../graph/commands.js";
 import { keyFor } from "../graph/core/keys.js";
 import { only } from "../graph/core/selection.js";
-import { makeSession } from "../graph/session.js";
+import { isLeft, makeSession } from "../graph/session.js";
 import { makeUnsettled } from "../graph/unsettled.js";
 import { othersHere } from "../graph/presence.js";
 import { openSocket } from "../graph/socket.js";
 import { makeStore } from "../graph/store.js";
 import { makeNews } from "./draft_news.js";
 import { fixList } from "./fix_list.js";
+import { outlinePeople } from "./outline_people.js";
 import { nameOf, patchRows } from "./outline_rows.js";
 
 const TYPING_MS = 700;
@@ -33,6 +34,12 @@ const MENU = [
   ["remove", "Remove"],
 ];
 
+// Somebody may have removed the step of a row that is still on show: these are never done to another one instead.
+const ABOUT_A_STEP = new Set([
+  "open", "add-after", "insert", "connect", "edges", "rename", "swap-up", "swap-down", "duplicate", "copy", "cut", "remove", "group", "collapse",
+  "comments", "move-right", "move-left", "move-up", "move-down",
+]);
+
 export function outline(root) {
   const { blueprint, draft } = root.dataset;
   const isPrivate = root.dataset.private === "true";
@@ -40,8 +47,10 @@ export function outline(root) {
   const voice = document.getElementById("outline-voice");
   const graph = document.getElementById("graph");
   const api = makeApi({ name: blueprint, isPrivate });
+  const keepAs = `mn-outline-${draft}-${isPrivate}`;
   let own = null;
   let beginning = null;
+  let entering = null;
   let undecided = null;
   let wanted = "";
   let typed = "";
@@ -73,7 +82,10 @@ export function outline(root) {
       if (more) more.tabIndex = one === item ? 0 : -1;
     }
     for (let outer = around(item); outer; outer = around(outer)) outer.setAttribute("aria-expanded", "true");
-    if (focus) item.focus();
+    if (focus) {
+      entering?.abort();
+      item.focus();
+    }
     if (tell) follow(item);
   }
 
@@ -116,9 +128,15 @@ export function outline(root) {
   async function engine() {
     if (isMounted()) {
       if (own) {
-        await own.session.settled();
-        own.close();
-        own = beginning = null;
+        const leaving = own;
+        await leaving.session.settled();
+        // Several may wait for the same last answer; the first of them closes it.
+        if (own === leaving) {
+          // The picture began with what the page brought, which may be long ago.
+          graph.session.catchUp(leaving.store.server);
+          leaving.close();
+          own = beginning = null;
+        }
       }
       if (onCanvas?.session !== graph.session) {
         const { store, session } = graph;
@@ -126,7 +144,14 @@ export function outline(root) {
       }
       return onCanvas;
     }
-    beginning ??= begin();
+    return beginOwn();
+  }
+
+  async function beginOwn() {
+    beginning ??= begin().catch((error) => {
+      beginning = null; // The next command tries again.
+      throw error;
+    });
     own = await beginning;
     return own;
   }
@@ -140,7 +165,7 @@ export function outline(root) {
     undecided = unsettled.element;
     document.querySelector(".editor-canvas").after(undecided);
     const session = makeSession({
-      store, api, keepAs: `mn-outline-${draft}-${isPrivate}`, say, undecided: (list) => unsettled.show(list),
+      store, api, keepAs, say, undecided: (list) => unsettled.show(list),
       applied: (detail) => root.dispatchEvent(new CustomEvent("mn:applied", { bubbles: true, detail })),
       status: ({ words, isOffline, isIdle }) => {
         const state = isOffline ? STATES.offline : isIdle ? "saved" : STATES.saving;
@@ -158,6 +183,7 @@ export function outline(root) {
       hear(message) {
         if (message.type === "ops") session.hear(message);
         if (message.type === "presence") othersHere(message, graph?.dataset.me);
+        if (message.type === "test") document.dispatchEvent(new CustomEvent("mn:test"));
       },
     });
     return {
@@ -179,6 +205,7 @@ export function outline(root) {
       for (let outer = store.view.nodes[path] ? "" : scopeOf(path); outer; outer = scopeOf(outer)) {
         if (store.view.nodes[outer]?.collapsed) await commands.collapse(outer);
       }
+      if (path && ABOUT_A_STEP.has(name) && !store.view.nodes[path]) return say("That step is not in the draft any more.");
       const isEdge = store.selection.edge && store.selection.current === path && ["remove", "insert", "open"].includes(name);
       if (path && !isEdge && store.view.nodes[path]) store.select(only(path));
       wanted = wanted || path;
@@ -292,9 +319,11 @@ export function outline(root) {
       field?.focus();
       return Boolean(field);
     };
+    entering?.abort();
     if (go()) return;
-    const settled = () => go() && form.removeEventListener("htmx:afterSettle", settled);
-    form.addEventListener("htmx:afterSettle", settled);
+    // Whoever goes on to another row meanwhile is not taken away from it.
+    const mine = (entering = new AbortController());
+    form.addEventListener("htmx:afterSettle", () => go() && mine.abort(), { signal: mine.signal });
   }
 
   // The menu of a row
@@ -372,38 +401,23 @@ export function outline(root) {
     if (wanted) land();
   }
 
-  // Who else is where
+  const showPeople = outlinePeople(root, itemOf);
 
-  let people = [];
-  function showPeople() {
-    for (const sign of root.querySelectorAll(".outline-person")) sign.remove();
-    for (const item of root.querySelectorAll("[data-person]")) {
-      item.classList.remove(...[...item.classList].filter((one) => one.startsWith("mn-colour-")));
-      delete item.dataset.person;
-    }
-    for (const person of people) {
-      for (const path of person.selected ?? []) {
-        const item = itemOf(path);
-        if (!item || item.dataset.person) continue;
-        item.dataset.person = person.name;
-        item.classList.add(`mn-colour-${person.colour ?? 0}`);
-        const sign = document.createElement("span");
-        sign.className = "outline-person";
-        sign.textContent = `${person.name} is here. `;
-        item.querySelector(".outline-about").prepend(sign);
-      }
-    }
+  /** The page keeps them for the canvas, which may not be there yet. */
+  function putComments(comments) {
+    const place = document.getElementById("review-comments");
+    const text = JSON.stringify(comments);
+    if (!place || place.textContent === text) return;
+    place.textContent = text;
+    document.dispatchEvent(new CustomEvent("mn:comments"));
   }
-  document.addEventListener("mn:presence", (event) => {
-    ({ people } = event.detail);
-    showPeople();
-  });
 
   const isOnShow = () => !document.hidden && root.checkVisibility() && !root.querySelector(".outline-menu");
   const news = makeNews({
     address: `/blueprints/${encodeURIComponent(blueprint)}/edit`, isPrivate, isSeen: isOnShow, version: Number(root.querySelector("[data-outline]").dataset.version),
     take: (told, at) => {
       putRows(told);
+      putComments(told.comments);
       fixes?.put(told, at);
     },
   });
@@ -477,7 +491,8 @@ export function outline(root) {
   mark((first && itemOf(first)) || seen()[0], { focus: false, tell: false });
   // Where no canvas does it, the outline itself hears what others do and says who is here.
   const isCanvasOnShow = () => isMounted() || (customElements.get("mn-graph") && graph?.checkVisibility() && !("failed" in graph.dataset));
-  const attend = () => !readonly && draft && !isCanvasOnShow() && engine().catch(() => {});
+  // What an earlier page kept is sent all the same; where the canvas is on show by then, it takes over from there.
+  const attend = () => !readonly && draft && (isLeft(keepAs) || !isCanvasOnShow()) && beginOwn().then(engine).catch(() => {});
   if (document.readyState === "complete") attend();
   else addEventListener("load", attend, { once: true });
   document.addEventListener("mn:mounted", () => own && engine());

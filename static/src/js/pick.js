@@ -1,6 +1,8 @@
 // Choose one of many by a few letters: a dialog with a field and a list. Used by the canvas and the command palette.
 import { rank } from "../graph/core/rank.js";
+import { showPassing } from "./passing_dialog.js";
 
+const CUT_OFF = "The server cannot be reached just now. What you have done is kept; type again when it is back.";
 let count = 0;
 
 /** Ask for one. Returns the chosen item, or null when the person leaves.
@@ -19,14 +21,13 @@ export function pick({ title, placeholder = "", items = [], load = null, empty =
   const list = make("ul", "pick-list", { id: `${id}-list`, role: "listbox", "aria-label": title });
   const note = make("p", "pick-note quiet small", { role: "status" });
   dialog.append(heading, field, list, note);
-  document.body.append(dialog);
 
   let shown = [];
   let at = -1;
   let asked = 0;
   let answered = 0;
   let isDecided = false;
-  const before = document.activeElement;
+  let isCutOff = false;
 
   return new Promise((resolve) => {
     let chosen = null;
@@ -38,7 +39,7 @@ export function pick({ title, placeholder = "", items = [], load = null, empty =
         return;
       }
       chosen = item;
-      dialog.close();
+      leave();
     };
     const mark = (index) => {
       at = index;
@@ -48,7 +49,7 @@ export function pick({ title, placeholder = "", items = [], load = null, empty =
         field.setAttribute("aria-activedescendant", `${id}-${at}`);
         list.children[at].scrollIntoView({ block: "nearest" });
       }
-      note.textContent = shown[at]?.reason ?? (shown.length ? "" : empty);
+      note.textContent = shown[at]?.reason ?? (shown.length ? "" : isCutOff ? CUT_OFF : empty);
     };
     const draw = (found) => {
       shown = found;
@@ -74,10 +75,11 @@ export function pick({ title, placeholder = "", items = [], load = null, empty =
     const look = async () => {
       if (!load) return draw(rank(items, field.value));
       const mine = (asked += 1);
-      const found = await load(field.value).catch(() => []);
+      const found = await load(field.value).catch(() => null);
       if (mine !== asked) return;
+      isCutOff = found === null;
       answered = mine;
-      draw(found);
+      draw(found ?? []);
       if (isDecided) choose(at);
       isDecided = false;
     };
@@ -96,15 +98,7 @@ export function pick({ title, placeholder = "", items = [], load = null, empty =
       else return;
       event.preventDefault();
     });
-    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-    // The canvas has keys of its own; what is typed here is not for it.
-    dialog.addEventListener("keydown", (event) => event.stopPropagation());
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      if (before?.isConnected) before.focus({ preventScroll: true });
-      resolve(chosen);
-    });
-    dialog.showModal();
+    const leave = showPassing(dialog, () => resolve(chosen));
     field.focus();
     look();
   });

@@ -42,15 +42,13 @@ export function runCanvas(button) {
 
   function show() {
     if (!graph?.store) return;
-    const places = new Map();
-    for (const node of Object.values(graph.store.view.nodes)) if (!places.has(node.id)) places.set(node.id, node.path);
     const states = {};
     for (const drawn of picture()?.querySelectorAll(".mn-node[data-state]") ?? []) {
       const reason = [...drawn.classList].find((name) => name.startsWith("mn-reason-"))?.slice("mn-reason-".length);
       const words = drawn.querySelector(".mn-state-word")?.textContent ?? "";
       const state = drawn.dataset.state + (reason ? `:${reason}` : "");
-      const path = places.get(drawn.dataset.nodeId);
-      if (path) states[path] = { state, words, step: drawn.dataset.stepPath };
+      const path = drawn.dataset.nodePath ?? drawn.dataset.nodeId;
+      if (graph.store.view.nodes[path]) states[path] = { state, words, step: drawn.dataset.stepPath };
     }
     graph.setStates(states);
   }
@@ -60,7 +58,8 @@ export function runCanvas(button) {
     if (!step || step === wanted) return;
     wanted = step;
     const address = `${location.pathname}?step=${encodeURIComponent(step)}`;
-    window.htmx.ajax("GET", address, { target: "#step-panel", swap: "outerHTML" }).finally?.(() => (wanted = ""));
+    // Of the canvas, so that the panel knows it for somebody's choice (step_panel.js).
+    window.htmx.ajax("GET", address, { source: graph, target: "#step-panel", swap: "outerHTML" }).finally?.(() => (wanted = ""));
   }
 
   document.addEventListener("htmx:wsAfterMessage", show);

@@ -161,6 +161,16 @@ def test_a_secret_does_not_travel_unencrypted(names: dict[str, list[str]]) -> No
         fetch("GET", "http://shop.example/", seconds=5, hosts=["shop.example"])
 
 
+def test_nor_to_the_second_address_of_a_host(
+    names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The private one may not answer, and then the public one would get the secret."""
+    monkeypatch.setattr(config(), "egress_allow", "shop.example")
+    names["shop.example"] = ["127.0.0.1", "93.184.215.14"]
+    with pytest.raises(EgressRefused, match="unencrypted"):
+        fetch("GET", "http://shop.example:1/", seconds=1, hosts=["shop.example"])
+
+
 class TestFailures:
     def test_no_such_name_is_definite(self, names: dict[str, list[str]]) -> None:
         with pytest.raises(DefiniteFailure, match="no host"):

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apps.agents.tools.answers import Redactor
+from apps.agents.tools.answers import Redactor, settle
 from apps.agents.tools.base import AmbiguousOutcome, Connection, DefiniteFailure, EffectClass, StepError, Tool
+from apps.agents.tools.client import Response
 from apps.agents.tools.declared import declared_tool
 from apps.agents.tools.http_request import HTTP_REQUEST
 from apps.agents.tools.registry import BUILTIN
@@ -361,3 +362,13 @@ def test_connections_come_from_the_workspace(db: None, workspace: Any) -> None:
     assert caught.value.permanent
     with pytest.raises(StepError):
         connection_of(uuid4(), "shop")
+
+
+@pytest.mark.parametrize(
+    "said", ["²", "Mon, 01 Jan 2024 00:00:99999999999999999999 GMT", "9" * 400, "-1", "soon"]
+)
+def test_a_refusal_is_one_whatever_time_it_names(said: str) -> None:
+    """An opaque write that was refused is not in doubt because a header makes no sense."""
+    answer = Response(429, {"retry-after": said}, b"", "https://shop.example")
+    with pytest.raises(DefiniteFailure):
+        settle(answer, is_write=True, shown="POST shop.example")

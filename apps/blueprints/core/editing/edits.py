@@ -73,7 +73,7 @@ class Edits:
         if held:
             self._add_items(path, values, small)
         else:
-            self._set(path, values, False)
+            self._set(path, values, small and any(isinstance(value, dict) for value in values))
 
     def drop(self, path: Path, chosen: Iterable[str | int], *, comments: bool = False) -> None:
         """Take keys out of a mapping or items out of a list.

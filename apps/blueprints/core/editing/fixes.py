@@ -266,11 +266,29 @@ def _unknown_field(here: _Here) -> Fix | None:
             return None
         return _in_expression(here, f"{re.escape(of_step[0])}(?!\\w)", advice[1], f"Write {advice[1]}")
     way = re.match(r'^((?:steps|inputs|run)(?:\.\w+)+): .* declares no field "([^"]+)"', message)
-    if way is None or not here.near:
+    if way is None:
         return None
+    if not here.near:
+        return _declare_input(here, way[2]) if way[1] == f"inputs.{way[2]}" else None
     known = way[1][: way[1].rfind(f".{way[2]}")]
     old = rf"{re.escape(known)}\.{re.escape(way[2])}(?!\w)"
     return _in_expression(here, old, f"{known}.{here.near}", f"Write {here.near}")
+
+
+def _declare_input(here: _Here, name: str) -> Fix | None:
+    """What an expression reads from the inputs becomes one, a text that every run is given."""
+    place: Path = ("contract", "inputs")
+    declared = here.value(place)
+    if not isinstance(declared, dict):
+        return None
+    properties, required = declared.get("properties", {}), declared.get("required", [])
+    if not isinstance(properties, dict) or not isinstance(required, list) or name in properties:
+        return None
+    return _fix(
+        f"Add the input {name}",
+        here.set((*place, "properties", name), {"type": "string"}),
+        here.set((*place, "required"), [*required, name]),
+    )
 
 
 def _in_expression(here: _Here, old: str, new: str, words: str) -> Fix | None:

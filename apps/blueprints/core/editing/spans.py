@@ -2,8 +2,8 @@
 
 `read` reads a text once and in full. `advance` takes splices and reads only the entries of block collections
 that they touch: a pure YAML reader needs half a second for a document of 300 nodes, a changed entry a
-millisecond. What cannot be read on its own (aliases, directives, JSON, a text with problems, an entry whose
-change spills over its borders) is read in full, so both ways always give the same.
+millisecond. What cannot be read on its own (what aliases repeat, directives, JSON, a text with problems, an
+entry whose change spills over its borders) is read in full, so both ways always give the same.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ NEAR = 120
 MOST_PIECES = 60
 """A change in more places than this is read in full."""
 _COLON = re.compile(r"[ \t]*:")
+_ANCHOR = re.compile(r"(?:^|[\s\[{,:?-])[&*][^\s&*]", re.MULTILINE)
+_BLOCK = re.compile(r"[|>][-+\d]* *(?:#.*)?\r?$", re.MULTILINE)
+_KEEPS = re.compile(r"[|>]\d?\+")
 _MARKER = re.compile(r"^(?:---|\.\.\.)", re.MULTILINE)
 
 
@@ -80,6 +83,10 @@ class Source:
     by_entry: bool
     """Entries can be read on their own."""
     full: Parsed | None = field(default=None, repr=False, compare=False)
+    shared: tuple[tuple[int, int], ...] = ()
+    """Where the values stand that aliases repeat: a change there is one in other places too."""
+    extra: int = 0
+    """Values that are there only because an alias repeats them."""
 
     @property
     def readable(self) -> bool:
@@ -87,8 +94,10 @@ class Source:
 
     @cached_property
     def parsed(self) -> Parsed:
-        """For `validate`."""
-        return self.full or _Located(
+        """For `validate`. What an alias repeats has the alias's line, however the text was read."""
+        if self.full is not None and not self.shared:
+            return self.full
+        return _Located(
             text=self.text, data=self.data, problems=list(self.problems), is_json=self.is_json, source=self
         )
 
@@ -154,11 +163,14 @@ def read(text: str) -> Source:
         return Source(text, parsed.data, span, start, tuple(parsed.problems), True, False, parsed)
     assert parsed.root is not None
     start, span = _Spans(text, parsed).of(parsed.root)
-    by_entry = not (
-        parsed.problems or parsed.aliases or span.flow or span.kind == "odd" or text.startswith("%")
+    by_entry = not (parsed.problems or span.flow or span.kind == "odd" or text.startswith("%"))
+    by_entry = by_entry and "\n---" not in text
+    shared = tuple(
+        (line_start(text, node.start_mark.index), node.end_mark.index) for node in parsed.repeated.values()
     )
-    by_entry = by_entry and "\n---" not in text and "\t" not in text
-    return Source(text, parsed.data, span, start, tuple(parsed.problems), False, by_entry, parsed)
+    extra = _count(parsed.data) - span.count if shared else 0
+    problems = tuple(parsed.problems)
+    return Source(text, parsed.data, span, start, problems, False, by_entry, parsed, shared, extra)
 
 
 def advance(source: Source, splices: Sequence[Splice]) -> Source:
@@ -169,7 +181,7 @@ def advance(source: Source, splices: Sequence[Splice]) -> Source:
     if source.by_entry and len(text) <= MAX_BYTES and len(text.encode("utf-8", "replace")) <= MAX_BYTES:
         for near in (0, NEAR):
             found = _by_piece(source, _pieces(source.text, splices, near))
-            if found is not None and found.root is not None and found.root.count <= MAX_VALUES:
+            if found is not None and found.root is not None and found.root.count + found.extra <= MAX_VALUES:
                 return found
     return read(text)
 
@@ -383,13 +395,67 @@ class _Entry:
         self.text = apply_splices(source.text, [splice])
 
     def read(self) -> Source | None:
-        if "\t" in self.splice.text:
+        if "\t" in self.splice.text or not self.is_alone(self.splice.text):
             return None
-        for level in reversed(self.levels()):
-            found = self.attempt(level)
-            if found is not None:
-                return found
+        if any(at <= self.splice.end and end >= self.splice.start for at, end in self.source.shared):
+            return None
+        levels = self.levels()[::-1]
+        # What stands above may be long, so all that can do without it comes first.
+        for attempt in (self.inserted, self.attempt):
+            for level in levels:
+                found = attempt(level)
+                if found is not None:
+                    return found
         return None
+
+    def inserted(self, level: _Level) -> Source | None:
+        """New entries below a whole one, read without it."""
+        text, chunk, place = self.source.text, self.splice.text, self.splice.start
+        span, above = level.span, level.span.children[level.first]
+        ended = level.start + max(span.marks[level.first][1], span.at[level.first] + above.size)
+        if self.splice.end != place or level.first != level.last or place < ended or MERGE in span.keys:
+            return None
+        if "\t" in text[ended:place] or "\t" in text[place : line_end(text, place)]:
+            return None
+        if text[place - 1] != "\n" or not (chunk.endswith("\n") or place == len(text)):
+            return None
+        # A line further in, or one without content, may belong to what stands above.
+        begins = {column(text, level.start + span.marks[index][0]) for index in (0, level.first)}
+        wide = begins.pop()
+        head = chunk[: wide + 1]
+        if begins or head.strip(" ") != head[wide:] or not head[wide:].strip(" #\r\n"):
+            return None
+        if any("?" in self.before(level, index) for index in (0, level.first)):
+            return None
+        # A text of several lines takes comments and blank lines below it, some only in the end.
+        follows = place == len(text) or re.match(rf" {{0,{wide}}}[^ #\r\n\t]", text[place : place + wide + 2])
+        parted = self.is_parted(above, level.start + span.at[level.first], place)
+        if _KEEPS.search(chunk) or (not follows and (parted is not None or _BLOCK.search(chunk))):
+            return None
+        if parted is False or _MARKER.search(chunk) or _MARKER.search(text, ended, place):
+            return None
+        fresh = self.entries(chunk, level, place)
+        below = level.first + 1
+        return self.joined(replace(level, first=below, last=below - 1), *fresh) if fresh is not None else None
+
+    def is_alone(self, chunk: str) -> bool:
+        """Whether a text neither repeats anything nor gives what is repeated elsewhere another meaning."""
+        return not self.source.shared or _ANCHOR.search(chunk) is None
+
+    def before(self, level: _Level, index: int) -> str:
+        """What stands on the line of a key or dash before it."""
+        place = level.start + level.span.marks[index][0]
+        return self.source.text[line_start(self.source.text, place) : place]
+
+    def is_parted(self, span: Span, start: int, place: int) -> bool | None:
+        """Whether a value that ends in a text of several lines has surely ended; else None."""
+        while span.children and not span.flow:
+            start, span = start + span.at[-1], span.children[-1]
+        if span.style not in ("|", ">"):
+            return None
+        text = self.source.text
+        between = text[start + span.size : place].strip("\r")
+        return between == "\n" and not _KEEPS.search(text, start, line_end(text, start))
 
     def levels(self) -> list[_Level]:
         assert self.source.root is not None
@@ -442,7 +508,9 @@ class _Entry:
         chunk = " " * pad + self.text[begin:end]
         if end < len(self.text) and self.text[end - 1] != "\n":
             return None  # The change reaches into what follows.
-        if _MARKER.search(chunk):
+        if _MARKER.search(chunk) or "\t" in chunk or not self.is_alone(chunk):
+            return None
+        if MERGE in span.keys:
             return None
         if len(chunk) > max(20_000, len(self.text) // 2) and level.path == ():
             return None
@@ -541,7 +609,15 @@ class _Entry:
             around = around.copy()
             around[part] = kept
             kept = around
-        return Source(self.text, kept, span, start, (), False, True)
+        shared = tuple(
+            (at, end) if end < self.splice.start else (at + grows, end + grows) for at, end in source.shared
+        )
+        return Source(self.text, kept, span, start, (), False, True, None, shared, source.extra)
+
+
+def _count(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_count, inner))
 
 
 def _depth(value: Any) -> int:

@@ -59,6 +59,8 @@ def is_small(value: Any) -> bool:
             return False
         if any(isinstance(v, str) and "\n" in v for v in every):
             return False
+        if isinstance(value, dict) and "" in every:
+            return False  # It is there to be filled, with more than one line of braces can take.
         return len(flow(value)) <= 60 or not value
     return not (isinstance(value, str) and is_literal(value))
 
@@ -85,8 +87,9 @@ def block(value: Any, indent: int, newline: str, *, small: bool = True) -> str:
         return f" {sign}{newline}{newline.join(lines)}"
     if not isinstance(value, (dict, list)) or not value or (small and is_small(value)):
         return " " + flow(value)
-    lines = entries(value, indent, newline) if isinstance(value, dict) else items(value, indent, newline)
-    return newline + newline.join(lines)
+    if isinstance(value, dict):
+        return newline + newline.join(entries(value, indent, newline))
+    return newline + newline.join(items(value, indent, newline, small=small))
 
 
 def entries(values: dict[str, Any], indent: int, newline: str) -> list[str]:

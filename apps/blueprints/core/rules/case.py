@@ -46,11 +46,17 @@ class Case:
     given: frozenset[str] = frozenset()
     """Names that expressions have here because a map or a loop gives them."""
 
-    def error(self, path: Path, code: str, message: str, fix: str, *, node: str = "") -> None:
-        self.found.error(self.fitted.original(self.outward(path)), code, message, fix, node=node)
+    def error(
+        self, path: Path, code: str, message: str, fix: str, *, node: str = "", lacks: Path = ()
+    ) -> None:
+        place = self.fitted.original(self.outward(path))
+        self.found.error(place, code, message, fix, node=node, lacks=lacks)
 
-    def warning(self, path: Path, code: str, message: str, fix: str, *, node: str = "") -> None:
-        self.found.warning(self.fitted.original(self.outward(path)), code, message, fix, node=node)
+    def warning(
+        self, path: Path, code: str, message: str, fix: str, *, node: str = "", lacks: Path = ()
+    ) -> None:
+        place = self.fitted.original(self.outward(path))
+        self.found.warning(place, code, message, fix, node=node, lacks=lacks)
 
     def outward(self, path: Path) -> Path:
         """A path of this graph as a path of the document; rules call every graph `graph`."""

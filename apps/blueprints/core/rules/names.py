@@ -206,7 +206,8 @@ def _check_fields(case: Case, way: tuple[str, ...], start: int, path: Path, scop
     owner = f'the output of "{way[1]}"' if way[0] == "steps" else f"{way[0]}"
     near = nearest(found.name, found.known)
     message = f"{'.'.join(way)}: {owner} declares no field {shown(found.name)}."
-    fix = f'Write "{near}".' if near else _sentence(instead(found.name, found.known) or "declare the field")
+    where = "declare it under contract.inputs" if way[0] == "inputs" else "declare the field"
+    fix = f'Write "{near}".' if near else _sentence(instead(found.name, found.known) or where)
     node = case.shape.nodes.get(way[1]) if way[0] == "steps" else None
     if node is not None and node.kind == "tool" and not found.closed and near is None:
         # A tool may return more than it declares; without a likely slip of the pen this is not sure to fail.

@@ -145,8 +145,13 @@ def _check_output_schema(case: Case, node: Node, path: Path) -> None:
 
 def _agent(case: Case, node: Node, path: Path, scope: Scope) -> None:
     if not node.agent and not node.model:
-        names = ", ".join(sorted(case.names("agents"))[:5]) or "researcher, and describe it under agents"
-        _missing(case, node, path, "agent", f"agent: with the name of one of agents ({names})")
+        names = ", ".join(sorted(case.names("agents"))[:5])
+        example = (
+            f"agent: with the name of one of agents ({names})"
+            if names
+            else "an agent under agents first; none is described yet. Then name it with agent"
+        )
+        _missing(case, node, path, "agent", example)
     agent = case.document.agents.get(node.agent)
     if not node.prompt and (agent is None or not agent.instructions) and node.agent not in _ghosts(case):
         _missing(case, node, path, "prompt", "prompt: with what it should do")

@@ -14,4 +14,5 @@ def missing(case: Case, node: Node, path: Path, field: str, example: str) -> Non
         f'{node.kind.capitalize()} "{node.id}" has no {field}.',
         f"Add {example}.",
         node=node.id,
+        lacks=(field,) if field.isidentifier() else (),
     )

@@ -129,7 +129,9 @@ def check_arguments(
             continue
         found.add(misfit.path)
         report: Callable[..., None] = case.error if misfit.is_error else case.warning
-        report((*path, *misfit.path), misfit.code, misfit.message, misfit.fix, node=node)
+        below = () if path[-1:] == ("with",) else ("with",)
+        lacks = (*below, misfit.lacks) if misfit.lacks else ()
+        report((*path, *misfit.path), misfit.code, misfit.message, misfit.fix, node=node, lacks=lacks)
     properties = parameters.get("properties")
     if not isinstance(given, dict) or not isinstance(properties, dict):
         return

@@ -176,6 +176,8 @@ def entry_renamed(data: Any, form: Form, one: Input, to: str) -> Any:
 
 
 def _check_id(name: str) -> None:
+    if not name:
+        raise Unreadable("Write a name first: lower-case letters, digits and _, beginning with a letter.")
     if not re.fullmatch(ID_PATTERN.strip("^$"), name):
         raise Unreadable(
             f"“{name}” cannot be a name. Write lower-case letters, digits and _, beginning with a letter."

@@ -25,6 +25,8 @@ from apps.web.core.words import KIND_WORDS, humanise
 Schema = Mapping[str, Any]
 SubjectKind = Literal["node", "edge", "part"]
 MOST_ROWS = 200
+BARE = ("items", "merge")
+"""Fields of a node that take an expression with braces or without."""
 PARTS = (
     "settings",
     "contract",
@@ -172,7 +174,7 @@ def _node_field(known: Known, node: Mapping[str, Any], kind: str, name: str) -> 
         made = replace(made, label="Gives up after", hint="")
     if name == "condition":
         made = replace(made, label="Until" if kind == "loop" else "Until this holds")
-    return replace(made, reshapes=made.reshapes or name in ("tool", "proposes", "checks"))
+    return replace(made, reshapes=made.reshapes or name in ("tool", "proposes", "checks"), bare=name in BARE)
 
 
 def _with(known: Known, node: Mapping[str, Any], kind: str) -> Input:

@@ -68,6 +68,8 @@ class Input:
     """A container whose entries cannot be added or removed."""
     noun: str = ""
     """What one entry of a container is called."""
+    bare: bool = False
+    """A template whose text is an expression as a whole where it has no braces."""
 
     @property
     def name(self) -> str:
@@ -81,6 +83,13 @@ class Input:
     @property
     def is_container(self) -> bool:
         return self.widget in CONTAINERS
+
+    @property
+    def is_expression(self) -> bool:
+        """Is the whole text an expression, without braces?"""
+        return self.widget == "expression" or (
+            self.bare and isinstance(self.value, str) and "{{" not in self.value
+        )
 
     @property
     def speaks(self) -> bool:

@@ -24,12 +24,10 @@ def preview(one: Input, names: Mapping[str, Any]) -> Preview | None:
     text = one.value
     if not isinstance(text, str) or not text.strip():
         return None
-    if one.widget != "expression" and "{{" not in text:
+    if not one.is_expression and "{{" not in text:
         return None
     try:
-        found = (
-            compile_expression(text).evaluate(names) if one.widget == "expression" else render(text, names)
-        )
+        found = compile_expression(text).evaluate(names) if one.is_expression else render(text, names)
     except ExpressionError as error:
         return Preview(error.message[:LONGEST], True)
     shown = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
@@ -42,7 +40,7 @@ def readable(one: Input) -> frozenset[str]:
     if not isinstance(text, str):
         return frozenset()
     try:
-        if one.widget == "expression":
+        if one.is_expression:
             return compile_expression(text).references if text.strip() else frozenset()
         return references(text)
     except ExpressionError:

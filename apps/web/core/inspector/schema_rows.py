@@ -200,6 +200,8 @@ def without_field(schema: Any, name: str) -> dict[str, Any]:
 def checked_name(text: Any, taken: list[str]) -> str:
     """A name for a field or an entry. Raises Unreadable in words."""
     name = str(text).strip()
+    if not name:
+        raise Unreadable("Write a name first: letters, digits and _, beginning with a letter.")
     if not _NAME.fullmatch(name):
         raise Unreadable(f"“{name}” cannot be a name. Write letters, digits and _, beginning with a letter.")
     if name in taken:

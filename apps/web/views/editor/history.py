@@ -14,8 +14,9 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from apps.blueprints import drafts
+from apps.blueprints import draft_log, draft_merging, drafts
 from apps.blueprints.errors import DraftConflict
+from apps.web.core.words import plural
 from apps.web.draft_words import sentence
 from apps.web.editing import Opened, open_blueprint
 from apps.web.views.doors import page, principal_of
@@ -48,7 +49,9 @@ def name_state(request: HttpRequest, name: str) -> HttpResponse:
     """Give the draft as it is now a name to come back to."""
     private = _is_private(request)
     try:
-        made = drafts.name_state(principal_of(request), name, request.POST.get("title", ""), private=private)
+        made = draft_log.name_state(
+            principal_of(request), name, request.POST.get("title", ""), private=private
+        )
     except InvalidInput as wrong:
         opened = open_blueprint(principal_of(request), name, private=private)
         context = shell_of(opened, "history") | history_context(opened) | {"refused": str(wrong)}
@@ -63,7 +66,7 @@ def restore(request: HttpRequest, name: str) -> HttpResponse:
     private = _is_private(request)
     state: UUID | None = as_uuid(request.POST.get("state", ""))
     seq = _number(request.POST.get("seq", "")) if state is None else None
-    drafts.restore(principal_of(request), name, seq=seq, state=state, private=private)
+    draft_log.restore(principal_of(request), name, seq=seq, state=state, private=private)
     messages.success(request, "The draft is as it was then. Undo takes that back.")
     return _back(name, private)
 
@@ -73,22 +76,27 @@ def merge(request: HttpRequest, name: str) -> HttpResponse:
     """Bring one's private draft into the shared one; what conflicts stops it, or is left out when asked."""
     principal = principal_of(request)
     try:
-        done, skipped = drafts.merge(principal, name, skip_conflicts=request.POST.get("skip") == "on")
+        done, skipped = draft_merging.merge(principal, name, skip_conflicts=request.POST.get("skip") == "on")
     except DraftConflict as conflict:
         opened = open_blueprint(principal, name, private=True)
         context = shell_of(opened, "history") | history_context(opened)
-        return page(request, "editor/history.html", context | {"conflicts": conflict.conflicts}, status=409)
-    said = f"{len(done.rows)} changes of yours are in the shared draft now. Undo takes them back."
+        context |= {"conflicts": conflict.conflicts, "then": request.POST.get("then", "")}
+        return page(request, "editor/history.html", context, status=409)
+    count = len(done.rows)
+    said = f"{plural(count, 'change')} of yours {'is' if count == 1 else 'are'} in the shared draft now."
+    said += " Undo takes that back." if count else ""
     if skipped:
         said += f" {len(skipped)} were left out, as you asked."
     messages.success(request, said)
+    if request.POST.get("then") == "publish":
+        return redirect("web:blueprints-publish", name)
     return _back(name, private=False)
 
 
 @require_POST
 def discard(request: HttpRequest, name: str) -> HttpResponse:
     """Throw one's private draft away; the shared one stays as it is."""
-    drafts.discard(principal_of(request), name)
+    draft_merging.discard(principal_of(request), name)
     messages.success(request, "Your private draft is gone. This is the shared one.")
     return _back(name, private=False)
 

@@ -16,14 +16,15 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from apps.blueprints import drafts
+from apps.blueprints import draft_texts
 from apps.blueprints.core.editing.sketch import Sketch
 from apps.blueprints.core.editing.view import View, view_of
-from apps.blueprints.core.problems import Problem, path_parts
+from apps.blueprints.core.problems import Problem
 from apps.blueprints.editing_selectors import ToFix, to_fix, to_fix_in
 from apps.blueprints.ports import builtin_tools
 from apps.web.comments import Comments, comments_on
 from apps.web.core.outline import Line, Row, Tree, lines_of, rows_of, tree_of
+from apps.web.core.places import tab_of
 from apps.web.editing import Changed, Opened, apply_operations, open_blueprint
 from apps.web.views.doors import principal_of
 from apps.workspaces.core.roles import Permission
@@ -115,16 +116,16 @@ def lists_of(opened: Opened) -> dict[str, Any]:
 
 
 def _comments(opened: Opened) -> Comments:
-    return comments_on(opened.principal, opened.name) if opened.draft is not None else {}
+    return comments_on(opened.principal, opened.name, opened.draft) if opened.draft is not None else {}
 
 
 def _lists(opened: Opened) -> Lists:
     if opened.draft is not None:
-        return _lists_at(drafts.seen(opened.draft))
+        return _lists_at(draft_texts.seen(opened.draft))
     return _made(opened.plan, opened.view, opened.problems, _to_fix(opened))
 
 
-def _lists_at(found: drafts.Seen) -> Lists:
+def _lists_at(found: draft_texts.Seen) -> Lists:
     """Worked out once for each version, however many pages ask."""
     return found.once("lists", lambda: _made(found.plan, found.view, found.problems, to_fix_in(found)))
 
@@ -140,12 +141,12 @@ def _made(plan: Sketch, view: View, problems: list[Problem], to_fix: list[ToFix]
 
 def _to_fix(opened: Opened) -> list[ToFix]:
     if opened.draft is not None:
-        return to_fix_in(drafts.seen(opened.draft))
+        return to_fix_in(draft_texts.seen(opened.draft))
     return to_fix(opened.data, opened.problems, opened.plan)
 
 
 def _entry(one: ToFix) -> Entry:
-    tab = "" if one.node else _tab(one)
+    tab = "" if one.node else tab_of(one.problem.path)
     return Entry(
         key=one.key,
         level=one.problem.level,
@@ -160,25 +161,11 @@ def _entry(one: ToFix) -> Entry:
     )
 
 
-_TABS = {
-    "contract": "contract", "outputs": "contract", "metadata": "card", "card": "card", "agents": "agents",
-    "models": "agents", "tools": "tools", "connections": "tools",
-}  # fmt: skip
-
-
-def _tab(entry: ToFix) -> str:
-    """The tab where a problem of the blueprint as a whole is mended by hand; empty: the graph or the YAML."""
-    place = path_parts(entry.problem.path)
-    if place[:2] == ("contract", "inputs"):
-        return "inputs"
-    return _TABS.get(str(place[0]), "") if place else ""
-
-
 # --- what has changed ---------------------------------------------------------------------------------------
 
 
 def _news(opened: Opened, after: str) -> dict[str, Any]:
-    """{version, rows: {name: html}, tree, commented: [name], entries: {key: html}, list, head}.
+    """{version, rows: {name: html}, tree, commented: [name], comments, entries: {key: html}, list, head}.
 
     tree and list are null when they are as before. Rows with comments are always told, as a comment changes
     no version; `commented` names them, so that a page takes the others' signs away.
@@ -197,6 +184,7 @@ def _news(opened: Opened, after: str) -> dict[str, Any]:
             for called, line in lines.items()
         },
         "commented": [called for called in lines if called in comments],
+        "comments": comments,
         "tree": now.tree if before is None or before.tree != now.tree else None,
         "entries": {key: _drawn("_problem", entry=entry, opened=opened) for key, entry in entries.items()},
         "list": list(now.entries) if before is None or list(before.entries) != list(now.entries) else None,
@@ -210,7 +198,7 @@ def _before(opened: Opened, after: str) -> Lists | None:
         return None
     if not 0 <= opened.version - int(after) <= MOST_BEHIND:
         return None
-    found = drafts.seen_at(opened.draft, int(after))
+    found = draft_texts.seen_at(opened.draft, int(after))
     return _lists_at(found) if found is not None else None
 
 

@@ -11,14 +11,16 @@ from django.views.decorators.http import require_http_methods, require_safe
 from apps.blueprints import services as blueprint_services
 from apps.blueprints.core.editing.palette import KINDS, palette
 from apps.web import pictures
+from apps.web.core.places import TABS
 from apps.web.editing import Opened, open_blueprint
 from apps.web.views.doors import page, principal_of
 from apps.web.views.editor.fields import inspector_of
 from apps.web.views.editor.history import history_context
 from apps.web.views.editor.outline import lists_of
-from apps.web.views.editor.shell import TABS, shell_of
+from apps.web.views.editor.shell import shell_of
 from apps.web.views.editor.source import yaml_context
 from apps.web.views.editor.tabs import tab_context
+from apps.web.views.trials import past_runs
 from apps.workspaces.core.roles import Permission
 from mirrorneuron.base.errors import InvalidInput
 
@@ -63,6 +65,7 @@ def _graph(opened: Opened) -> dict[str, Any]:
         **lists_of(opened),
         "view": opened.view,
         "palette": _palette(opened) if opened.may_edit else [],
+        "past": past_runs(opened.principal, opened.name) if opened.may_edit else [],
     }
 
 

@@ -6,19 +6,8 @@ from typing import Any
 
 from django.urls import reverse
 
+from apps.web.core.places import TABS
 from apps.web.editing import Opened
-
-TABS = (
-    ("", "Graph"),
-    ("contract", "Contract"),
-    ("agents", "Agents and models"),
-    ("tools", "Tools"),
-    ("card", "Card and runbook"),
-    ("inputs", "Inputs"),
-    ("tests", "Tests"),
-    ("yaml", "YAML"),
-    ("history", "History"),
-)
 
 
 def shell_of(opened: Opened, tab: str = "") -> dict[str, Any]:
