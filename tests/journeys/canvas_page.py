@@ -68,6 +68,7 @@ def edge(
         "to": target,
         "label": "",
         "back": False,
+        "closes": False,
         "points": [start, [b["x"], b["y"] + b["h"] / 2]],
         "label_at": [start[0] + 7, start[1] - 5],
         **more,
@@ -118,6 +119,8 @@ class CanvasPage:
         self.page, self.view, self.mode = page, view, mode
         self.sent: list[dict[str, Any]] = []
         self.offline = False
+        self.hold = False
+        """Whether only changes cannot be sent."""
         self.trouble: dict[str, Any] | None = None
         """What the server answers with 503 instead of storing."""
         self.refuse: dict[str, Any] | None = None
@@ -177,7 +180,7 @@ class CanvasPage:
         )
 
     def _api(self, route: Route, what: str, query: Mapping[str, list[str]]) -> None:
-        if self.offline:
+        if self.offline or (self.hold and what == "ops"):
             route.abort()
             return
         if what == "ops":

@@ -238,6 +238,49 @@ def test_changes_made_offline_are_kept_over_a_reload_and_sent_once(canvas: Canva
     assert len({o["op_id"] for o in canvas.operations()}) == len(canvas.operations()) == 1
 
 
+def test_keys_go_on_after_a_step_was_added_offline(canvas: CanvasPage) -> None:
+    enter(canvas)
+    for _ in range(2):
+        canvas.page.keyboard.press("/")
+        canvas.page.keyboard.type("wait")
+        expect(canvas.page.locator("[role=option][aria-selected=true]")).to_contain_text("Wait")
+        canvas.offline = True
+        canvas.page.keyboard.press("Enter")
+        toast = canvas.page.get_by_test_id("graph-toast")
+        expect(toast).to_have_text(
+            "The server cannot be reached just now. The step is kept and added as soon as it can be."
+        )
+        expect(canvas.step("read")).to_be_focused()
+        canvas.page.keyboard.press("ArrowRight")
+        expect(canvas.step("judge")).to_be_focused()
+        canvas.page.keyboard.press("ArrowLeft")
+        canvas.offline = False
+        canvas.hold = True  # The list can be asked for, but nothing can be stored.
+    canvas.hold = False
+    expect(canvas.graph).to_have_attribute("data-idle", "true")
+    added = [o["node"]["id"] for o in canvas.operations()]
+    assert added == ["wait", "wait_2"]
+    expect(canvas.step("read")).to_be_focused()
+
+
+def test_undo_offline_says_so_and_is_not_done_later(canvas: CanvasPage) -> None:
+    undone: list[str] = []
+    canvas.page.on("request", lambda r: undone.append(r.url) if r.url.endswith("/undo") else None)
+    enter(canvas)
+    canvas.offline = True
+    canvas.page.keyboard.press("Alt+ArrowDown")
+    expect(canvas.page.get_by_test_id("graph-voice")).to_have_text("Moved Read.")
+    # The first try has to fail before anything is known to be offline.
+    canvas.page.keyboard.press("Control+z")
+    expect(canvas.page.get_by_test_id("graph-toast")).to_have_text(
+        "The server cannot be reached just now. Nothing is lost."
+    )
+    canvas.offline = False
+    expect(canvas.graph).to_have_attribute("data-idle", "true")
+    assert [o["kind"] for o in canvas.operations()] == ["move_nodes"]
+    assert undone == []
+
+
 def test_what_a_full_disk_cannot_store_is_said_kept_and_sent_when_it_can(canvas: CanvasPage) -> None:
     enter(canvas)
     words = "The server's disk is full, so nothing can be stored."

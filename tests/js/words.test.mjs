@@ -107,5 +107,8 @@ test("new ids are free in their scope and good names", () => {
   assert.equal(freeId(shown, "", "Ärger & 2 mehr!"), "arger_2_mehr");
   assert.equal(freeId(shown, "", "…"), "step");
   assert.equal(freeId(shown, "", "7 up"), "n7_up");
+  const coming = [{ kind: "add_node", scope: "", node: { id: "read_2" } }, { kind: "add_node", scope: "each", node: { id: "read" } }];
+  assert.equal(freeId(shown, "", "Read", coming), "read_3", "one that is on its way is taken");
+  assert.equal(freeId(shown, "each", "Read", coming), "read_2");
   assert.match(newId(), /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
 });

@@ -70,13 +70,13 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
 
   async function put(entry, { from = null, split = null, at = null, scope = "" } = {}) {
     const template = entry.template ?? { kind: entry.kind };
-    const id = freeId(store.view, scope, template.id ?? template.tool ?? template.agent ?? template.title ?? template.kind);
+    const id = freeId(store.view, scope, template.id ?? template.tool ?? template.agent ?? template.title ?? template.kind, store.pending);
     const path = scope ? `${scope}/${id}` : id;
     const operation = { kind: "add_node", scope, node: { ...template, id } };
     if (at) operation.position = { x: Math.round(at.x), y: Math.round(at.y) };
     if (split) operation.split = named(split).edge;
     else if (from) operation.edge = { from: endOf(from.path, from.port), to: id };
-    await session.do([operation]);
+    if (!(await session.do([operation]))) return say(`${session.why()} The step is kept and added as soon as it can be.`, { isProblem: true });
     if (!store.view.nodes[path]) return null;
     go(path);
     say(`Added ${title(path)}${split ? ` between ${title(split.from)} and ${title(split.to)}` : from ? ` after ${title(from.path)}` : ""}.`);
@@ -165,7 +165,8 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     const before = new Set(Object.keys(store.view.nodes));
     const current = store.view.nodes[here()];
     const scope = current ? current.scope : "";
-    await session.do([{ kind: "paste", scope, text: wanted, ...(at && !scope ? { at } : {}) }]);
+    const isTaken = await session.do([{ kind: "paste", scope, text: wanted, ...(at && !scope ? { at } : {}) }]);
+    if (!isTaken) return say(`${session.why()} What was pasted is kept and added as soon as it can be.`, { isProblem: true });
     const fresh = Object.keys(store.view.nodes).filter((path) => !before.has(path));
     if (!fresh.length) return null;
     const outer = outermost(fresh);

@@ -7,6 +7,7 @@ import { makeQueue, statusWords } from "./core/queue.js";
 import { restOfMove, unsettled } from "./core/unsettled.js";
 
 const MOST_RECENT = 200;
+const UNREACHED = "The server cannot be reached just now.";
 
 /** say: a sentence for the person; applied({version, patch, kinds}): after every change of the server's view, kinds
  * of operations that made it where they are known; status({words, isIdle, version}): after every change of where things
@@ -25,8 +26,16 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
     const version = store.server.version;
     store.setPending(queue.pending());
     status({ words: statusWords(queue), isOffline: queue.isOffline(), isIdle: queue.isEmpty() && !busy, version });
-    if (queue.isEmpty() && !busy) waiting.splice(0).forEach((done) => done());
+    if (queue.isEmpty() && !busy) waiting.splice(0).forEach(({ done }) => done(true));
+    else if (queue.isOffline()) {
+      const gone = waiting.filter((one) => one.isShort);
+      waiting = waiting.filter((one) => !one.isShort);
+      gone.forEach(({ done }) => done(false));
+    }
   };
+
+  /** True when the server has answered everything; false, where `isShort`, as soon as it cannot be reached. */
+  const answered = (isShort) => (queue.isEmpty() && !busy ? Promise.resolve(true) : new Promise((done) => waiting.push({ done, isShort })));
 
   /** Take an answer's patch in; where it starts from another version, the whole view is asked for. */
   async function take(patch, version, ops) {
@@ -114,21 +123,29 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
   if (open.length) queueMicrotask(() => undecided(open));
 
   return {
-    /** Send operations; they are one step for undo. Resolves when the server has answered everything. */
+    /** Send operations; they are one step for undo. Resolves with true when the server has answered everything, with
+     * false when it cannot be reached: what was done is kept then, and sent later. */
     do(operations, undo_group) {
       queue.add(operations, undo_group ?? (operations.length > 1 ? newId() : undefined));
       pump();
-      return this.settled();
+      return answered(true);
     },
+    /** Why nothing is taken just now. */
+    why: () => queue.reason() || UNREACHED,
     /** The person's answer to a refused change: their own is sent again as an answer to what stands there now. */
     settle(id, isKept) {
       const one = open.find((entry) => entry.id === id);
       decide(open.filter((entry) => entry !== one));
       if (isKept && one?.operation) this.do([one.operation]);
     },
-    /** Undo, redo or tidy: after everything that is on its way. Resolves with the answer, or null when refused. */
+    /** Undo, redo or tidy: after everything that is on its way. Resolves with the answer, or null when refused. Never
+     * done later: by then the person has gone on. */
     async ask(act) {
-      await this.settled();
+      if (queue.isOffline()) online();
+      if (!(await answered(true))) {
+        say(`${this.why()} Nothing is lost.`, { isProblem: true });
+        return null;
+      }
       busy += 1;
       report();
       try {
@@ -136,7 +153,7 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
         await take(answer.patch, answer.version, answer.ops);
         return answer;
       } catch (error) {
-        say(error instanceof Unreachable ? error.reason || "The server cannot be reached just now. Nothing is lost." : error.message, { isProblem: true });
+        say(error instanceof Unreachable ? error.reason || `${UNREACHED} Nothing is lost.` : error.message, { isProblem: true });
         return null;
       } finally {
         busy -= 1;
@@ -160,10 +177,7 @@ export function makeSession({ store, api, keepAs, say, applied, status, undecide
     catchUp(view) {
       if (view.version > store.server.version) adopt(view);
     },
-    settled() {
-      if (queue.isEmpty() && !busy) return Promise.resolve();
-      return new Promise((done) => waiting.push(done));
-    },
+    settled: () => answered(false),
     report,
     close() {
       removeEventListener("online", online);

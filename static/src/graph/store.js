@@ -52,6 +52,10 @@ export function makeStore(view) {
       server = next;
       show();
     },
+    /** Operations that are not known to be done. */
+    get pending() {
+      return pending;
+    },
     setPending(operations) {
       pending = operations;
       show();
