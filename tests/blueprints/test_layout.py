@@ -142,6 +142,7 @@ def test_chosen_positions_are_kept_and_the_rest_finds_room() -> None:
     assert (found["b"].x, found["b"].y, found["c"].x, found["c"].y) == (500, -200, 0, 0)
     assert not any(overlap(one, other) for one in result.boxes for other in result.boxes if one is not other)
     assert {line.target: line.is_back for line in result.lines} == {"b": False, "c": True, "d": False}
+    assert not any(line.closes for line in result.lines), "no circle, only drawn to the left"
 
 
 @given(st.lists(st.tuples(st.integers(-4000, 4000), st.integers(-4000, 4000)), min_size=3, max_size=3))

@@ -16,7 +16,7 @@ export function view(spec = {}) {
     const scope = a.scope;
     const id = `${scope}|${a.id}.done|${b.id}|0`;
     edges[id] = {
-      id, scope, from, to, port: "done", label: "", back: false, written: { from: a.id, to: b.id }, at: 0,
+      id, scope, from, to, port: "done", label: "", back: false, closes: false, written: { from: a.id, to: b.id }, at: 0,
       points: [[a.x + a.w, a.y + 32], [b.x, b.y + 32]], label_at: [a.x + a.w + 7, a.y + 27], ...more,
     };
   };
@@ -24,7 +24,7 @@ export function view(spec = {}) {
   join("judge", "good");
   join("judge", "bad");
   join("good", "each");
-  join("bad", "read", { back: true });
+  join("bad", "read", { back: true, closes: true });
   join("each/score", "each/note");
   return { version: 3, mode: "edit", nodes, edges, groups: {}, notes: {}, x: 0, y: -60, width: 1140, height: 190, ...spec };
 }

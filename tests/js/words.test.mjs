@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { makeAnnouncer, QUIET_MS, sentence } from "../../static/src/graph/core/announce.js";
 import { freeId, newId } from "../../static/src/graph/core/ids.js";
 import { KEYS, help, keyFor } from "../../static/src/graph/core/keys.js";
-import { freePlace } from "../../static/src/graph/core/place.js";
+import { freePlace, placeOfNew } from "../../static/src/graph/core/place.js";
 import { rank } from "../../static/src/graph/core/rank.js";
 import { nothing, only, outermost, toggle, within } from "../../static/src/graph/core/selection.js";
 import { view } from "./graph.mjs";
@@ -98,6 +98,22 @@ test("a note finds room beside what is there", () => {
   const covers = (box) => at.x < box.x + box.w && at.x + 200 > box.x && at.y < box.y + box.h && at.y + 120 > box.y;
   assert.deepEqual(Object.values(shown.nodes).filter(covers), []);
   assert.deepEqual(freePlace({ nodes: {} }, { x: 1, y: 2 }, { w: 9, h: 9 }), { x: 1, y: 2 });
+});
+
+test("a new step stands beside the step it follows where a person has put that one", () => {
+  const shown = view();
+  assert.equal(placeOfNew(shown, "judge"), null, "the layout finds a place");
+  shown.nodes.judge = { ...shown.nodes.judge, x: 900, y: 300, placed: true };
+  assert.deepEqual(placeOfNew(shown, "judge"), { x: 900 + 188 + 48, y: 300 });
+  shown.nodes.other = { ...shown.nodes.judge, path: "other", id: "other", x: 1136, y: 300 };
+  const below = placeOfNew(shown, "judge");
+  assert.equal(below.x, 1136);
+  assert.ok(below.y >= 364, "below the one that stands there");
+  const between = placeOfNew(shown, "read", "judge");
+  assert.ok(between.x > 188 && between.x + 188 < 900, "between both ends of the edge");
+  const inside = view();
+  for (const path of ["each/score", "each/note"]) inside.nodes[path].placed = true;
+  assert.deepEqual(placeOfNew(inside, "each/note"), { x: 960 + 188 + 48, y: 50 }, "what stands outside is not in the way");
 });
 
 test("new ids are free in their scope and good names", () => {

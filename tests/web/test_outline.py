@@ -77,6 +77,14 @@ def test_the_tree_says_what_each_step_is_and_where_it_leads(
     assert 'data-group-id="g1"' in html
 
 
+def test_a_step_put_to_the_left_is_not_said_to_lead_back(
+    letters: str, browser: ClientOf, alice: User
+) -> None:
+    Draft.objects.update(source=f"{SOURCE}layout: {{ask: {{x: 600, y: 0}}, done: {{x: 300, y: 200}}}}\n")
+    said = words("".join(browser(alice).get(f"{letters}/news").json()["rows"].values()))
+    assert "approved → Done; changes asked for → back to For every <name>, at most 2 rounds" in said
+
+
 def test_the_page_holds_the_tree_before_any_script_runs(letters: str, browser: ClientOf, alice: User) -> None:
     html = browser(alice).get(letters).content.decode()
     assert 'role="tree"' in html and 'data-may-edit="true"' in html

@@ -98,6 +98,9 @@ class Line:
     port: str
     """The port it leaves by, its main port named."""
     is_back: bool
+    """Whether it is drawn backwards: it closes a circle, or somebody has put its target to the left."""
+    closes: bool
+    """Whether it closes a circle, wherever its ends stand."""
     points: tuple[Point, ...]
     """From the source's right side to the target's left side. Between two points of different height the line
     bends, leaving and arriving horizontally; a back edge has right angles instead."""
@@ -358,6 +361,7 @@ class _Drawing:
             edge=edge,
             port=self._exit(edge, link.source).port,
             is_back=is_back,
+            closes=index in self.back,
             points=points,
             label=_cut(label),
             label_at=(start[0] + 7, start[1] - 5),

@@ -296,7 +296,7 @@ class _Picture:
         source, target = (self._state(path).partition(":")[0] for path in (line.source, line.target))
         if "skipped" in (source, target):
             return " mn-unused"
-        if line.is_back or source not in ("succeeded", "failed"):
+        if line.closes or source not in ("succeeded", "failed"):
             return ""
         return " mn-taken" if target not in ("blocked", "cancelled") else ""
 

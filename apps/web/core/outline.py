@@ -124,7 +124,7 @@ class _Rows:
         self.comments = comments
         self.nodes: Mapping[str, Any] = view["nodes"]
         self.problems = {edge["id"]: edge.get("problem", "") for edge in view["edges"].values()}
-        self.back = {edge["id"] for edge in view["edges"].values() if edge["back"]}
+        self.back = {edge["id"] for edge in view["edges"].values() if edge["closes"]}
         self.children: dict[str, list[str]] = {}
         for path, scope in plan.scopes.items():
             self.children.setdefault(scope, []).append(path)

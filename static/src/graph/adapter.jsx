@@ -170,7 +170,7 @@ const stateOf = (store, node) => (store.state(node.path)?.state ?? node.state ??
 /** Ways that were not taken fade; which way a finished step left by shows in what follows it. As in svg.py. */
 function progressOf(edge, source, target) {
   if (source === "skipped" || target === "skipped") return "mn-unused";
-  if (edge.back || !["succeeded", "failed"].includes(source)) return "";
+  if (edge.closes || !["succeeded", "failed"].includes(source)) return "";
   return ["blocked", "cancelled"].includes(target) ? "" : "mn-taken";
 }
 

@@ -8,7 +8,7 @@ import { help } from "./core/keys.js";
 import { moved } from "./core/optimistic.js";
 import { scopeOf } from "./core/patch.js";
 import { pastedWords } from "./core/pasted.js";
-import { freePlace } from "./core/place.js";
+import { freePlace, placeOfNew } from "./core/place.js";
 import { nothing, only, onlyEdge, outermost, toggle } from "./core/selection.js";
 import { wordOf } from "./core/signs.js";
 import { afterRemoval, first, last, step } from "./core/walk.js";
@@ -73,7 +73,8 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     const id = freeId(store.view, scope, template.id ?? template.tool ?? template.agent ?? template.title ?? template.kind, store.pending);
     const path = scope ? `${scope}/${id}` : id;
     const operation = { kind: "add_node", scope, node: { ...template, id } };
-    if (at) operation.position = { x: Math.round(at.x), y: Math.round(at.y) };
+    const place = at ?? (split ? placeOfNew(store.view, split.from, split.to) : from && placeOfNew(store.view, from.path));
+    if (place) operation.position = { x: Math.round(place.x), y: Math.round(place.y) };
     if (split) operation.split = named(split).edge;
     else if (from) operation.edge = { from: endOf(from.path, from.port), to: id };
     if (!(await session.do([operation]))) return say(`${session.why()} The step is kept and added as soon as it can be.`, { isProblem: true });

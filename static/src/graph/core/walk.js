@@ -25,8 +25,8 @@ const nearest = (nodes, weigh) => nodes.reduce((best, node) => (best && weigh(be
 function along(view, here, near, far) {
   const ends = Object.values(view.edges)
     .filter((edge) => edge[near] === here.path && edge[far] !== here.path && view.nodes[edge[far]] && !view.nodes[edge[far]].hidden)
-    .map((edge) => ({ node: view.nodes[edge[far]], back: edge.back }));
-  const forward = ends.filter((end) => !end.back);
+    .map((edge) => ({ node: view.nodes[edge[far]], closes: edge.closes }));
+  const forward = ends.filter((end) => !end.closes);
   const usable = forward.length ? forward : ends;
   return nearest(usable.map((end) => end.node), (node) => Math.abs(node.x - here.x) + Math.abs(middle(node) - middle(here)));
 }
@@ -65,7 +65,7 @@ export function afterRemoval(view, paths) {
   const gone = (path) => paths.some((lost) => path === lost || isInside(path, lost));
   const edges = Object.values(view.edges);
   for (const path of paths) {
-    const ups = edges.filter((edge) => edge.to === path && !edge.back && !gone(edge.from) && view.nodes[edge.from]);
+    const ups = edges.filter((edge) => edge.to === path && !edge.closes && !gone(edge.from) && view.nodes[edge.from]);
     if (ups.length) return ups[0].from;
     const downs = edges.filter((edge) => edge.from === path && !gone(edge.to) && view.nodes[edge.to]);
     if (downs.length) return downs[0].to;
