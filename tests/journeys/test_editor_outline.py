@@ -177,6 +177,34 @@ def test_the_picture_goes_on_where_the_outline_was_before_its_socket_tells_it(wa
     watched.assert_quiet()
 
 
+@pytest.mark.usefixtures("built_canvas")
+def test_the_outline_goes_along_with_what_is_drawn_by_mouse(watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1440, "height": 900})
+    name = begin(page, "Drawn by mouse")
+    page.locator("mn-graph[data-mounted]").wait_for()
+    shelf = page.get_by_test_id("palette")
+    shelf.get_by_role("button", name="Wait", exact=True).click()
+    expect(row(page, "wait")).to_have_attribute("aria-selected", "true")
+
+    # Put somewhere by hand; what follows it stands to its right, and neither picture nor words say "back".
+    card = page.get_by_test_id("node-wait").bounding_box()
+    assert card
+    page.mouse.move(card["x"] + 60, card["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(card["x"] + 220, card["y"] - 140, steps=6)
+    page.mouse.up()
+    page.wait_for_selector("mn-graph[data-idle=true]")
+    shelf.get_by_role("button", name="Approval", exact=True).click()
+    expect(row(page, "approve")).to_have_attribute("aria-selected", "true")
+    expect(row(page, "wait")).to_have_attribute("aria-selected", "false")
+    places = document(page, name)["layout"]
+    assert places["approve"]["x"] == places["wait"]["x"] + 188 + 48
+    assert places["approve"]["y"] == places["wait"]["y"]
+    expect(row(page, "wait")).to_contain_text("→ Go on?")
+    watched.assert_quiet()
+
+
 def test_what_a_map_holds_is_added_copied_and_folded_by_keyboard(watched: Watched) -> None:
     page = watched.page
     page.set_viewport_size({"width": 1440, "height": 900})

@@ -53,6 +53,7 @@ export function outline(root) {
   let entering = null;
   let undecided = null;
   let wanted = "";
+  let chosen = ""; // What was chosen beside the outline, and has no row yet.
   let typed = "";
   let typedAt = 0;
   let menu = null;
@@ -75,6 +76,7 @@ export function outline(root) {
 
   function mark(item, { focus = true, tell = true } = {}) {
     if (!item) return;
+    chosen = "";
     for (const one of items()) {
       one.tabIndex = one === item ? 0 : -1;
       one.setAttribute("aria-selected", String(one === item));
@@ -399,6 +401,7 @@ export function outline(root) {
     }
     showPeople();
     if (wanted) land();
+    else if (chosen && !isHere()) mark(itemOf(chosen), { focus: false, tell: false });
   }
 
   const showPeople = outlinePeople(root, itemOf);
@@ -430,8 +433,10 @@ export function outline(root) {
   });
   document.addEventListener("mn:select", (event) => {
     const [path] = event.detail?.nodes ?? [];
-    const item = path && event.target !== root && itemOf(path);
+    if (event.target === root) return;
+    const item = path && itemOf(path);
     if (item) mark(item, { focus: false, tell: false });
+    else chosen = path ?? "";
   });
   document.addEventListener("click", (event) => {
     const jump = event.target.closest?.("[data-jump]");
