@@ -136,6 +136,22 @@ def test_a_number_of_a_hundred_thousand_digits_is_refused_in_words() -> None:
         ran("10 ** 100000")
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = 'a' * 10**6\n[x] * 3000",
+        "x = ['a' * 1000]\nfor i in range(12):\n    x = [x] * 10\nx",
+        "x = [10 ** 3000] * 1000\n[x] * 1000",
+        "import decimal\nx = [decimal.Decimal('1.' + '1' * 900)] * 1000\n[x] * 1000",
+        "x = ('a' * 1000,)\nfor i in range(60):\n    x = {'a' * 1000: x, 'b': x}\nx",
+    ],
+)
+def test_a_result_that_is_small_only_where_it_was_made_is_refused(code: str) -> None:
+    # One list inside another many times: written out it would have gigabytes and take this process with it.
+    with pytest.raises(CodeFailed, match="has more than 16 MB"):
+        ran(code)
+
+
 def test_one_step_sees_nothing_of_another() -> None:
     ran("kept = 'secret of the first'")
     with pytest.raises(CodeFailed, match="NameError"):
@@ -201,6 +217,27 @@ def test_full_python_has_the_standard_library(code: str, expected: Any) -> None:
 def test_full_python_fails_in_the_same_words(code: str, words: str) -> None:
     with pytest.raises(CodeFailed, match=words):
         full.run(code, {}, seconds=5)
+
+
+FORGED = [
+    "1", "[]", "{}", "null", "[" * 100_000, '{"value": 1}', '{"value": 1, "printed": [], "left_out": 0}',
+    '{"value": 1, "printed": "", "left_out": "0"}', '{"error": 1, "text": "", "line": 1}',
+    '{"error": "E", "text": {}, "line": [], "printed": "", "left_out": 0}', "9" * 5000,
+    '{"value": 1, "printed": "' + "x" * 9000 + '", "left_out": 0}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", FORGED, ids=lambda one: one[:30])
+def test_what_code_writes_in_place_of_its_answer_is_not_believed(answer: str) -> None:
+    with pytest.raises(CodeFailed, match="wrote over its own result"):
+        full._read(answer.encode(), b"", 0)
+
+
+def test_a_result_written_past_the_checks_is_checked_again() -> None:
+    for value, words in (("[" * 95 + "]" * 95, "nested"), ('"' + "x" * 16_000_001 + '"', "more than 16 MB")):
+        answer = f'{{"value": {value}, "printed": "", "left_out": 0}}'
+        with pytest.raises(CodeFailed, match=words):
+            full._read(answer.encode(), b"", 0)
 
 
 @pytest.mark.usefixtures("open_box")

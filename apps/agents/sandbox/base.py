@@ -14,6 +14,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from apps.runs.core.limits import LIMITS
 from apps.runs.errors import StepError
 
 MAX_SECONDS = 10.0
@@ -84,35 +85,68 @@ class Printed:
         return max(0, self.size - MAX_PRINTED)
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any) -> Any:
     """A result as JSON knows it: tuples and sets become lists (sets in order), dates and decimals text.
 
-    Raises CodeFailed for anything else: an object whose text would change from run to run is no result.
+    Raises CodeFailed for anything else: an object whose text would change from run to run is no result. So
+    does what is too large once written out: a list that holds one list many times, and that another, takes
+    little room where it was made.
     """
-    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
-        raise CodeFailed("ValueError", "the result holds a number of more than 4,000 digits", None)
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
-        return value
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, Decimal):
-        return str(value)
-    if depth > 90:
-        raise CodeFailed("ValueError", "the result is nested more than 90 levels deep", None)
-    if isinstance(value, Mapping):
-        return {_key(k): plain(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v, depth + 1) for v in value]
-    if isinstance(value, Set):
-        return sorted((plain(v, depth + 1) for v in value), key=lambda v: (type(v).__name__, str(v)))
-    raise CodeFailed(
-        "TypeError",
-        f"the result holds {type(value).__name__}, which cannot be stored",
-        None,
-        next="Give numbers, texts, lists and dictionaries.",
-    )
+    return _Plain().of(value)
+
+
+class _Plain:
+    def __init__(self) -> None:
+        self.left = LIMITS.max_output_bytes
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        self.spend(2)
+        if isinstance(value, int):
+            if value.bit_length() > _MAX_BITS:
+                raise CodeFailed("ValueError", "the result holds a number of more than 4,000 digits", None)
+            self.spend(value.bit_length() // 4)
+            return value
+        if isinstance(value, (datetime, date, time)):
+            value = value.isoformat()
+        elif isinstance(value, Decimal):
+            value = str(value)
+        if isinstance(value, (str, bytes)):
+            self.spend(len(value))
+            return value
+        if value is None or isinstance(value, float):
+            return value
+        if isinstance(value, timedelta):
+            return value.total_seconds()
+        if depth > 90:
+            raise CodeFailed("ValueError", "the result is nested more than 90 levels deep", None)
+        if isinstance(value, Mapping):
+            return {self.key(k): self.of(v, depth + 1) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.of(v, depth + 1) for v in value]
+        if isinstance(value, Set):
+            found = [self.of(v, depth + 1) for v in value]
+            return sorted(found, key=lambda v: (type(v).__name__, str(v)))
+        raise CodeFailed(
+            "TypeError",
+            f"the result holds {type(value).__name__}, which cannot be stored",
+            None,
+            next="Give numbers, texts, lists and dictionaries.",
+        )
+
+    def key(self, key: Any) -> str:
+        text = _key(key)
+        self.spend(len(text) + 2)
+        return text
+
+    def spend(self, characters: int) -> None:
+        self.left -= characters
+        if self.left < 0:
+            raise CodeFailed(
+                "ValueError",
+                f"the result has more than {LIMITS.max_output_bytes // 10**6} MB",
+                None,
+                next="Give less, or give it in parts from several steps.",
+            )
 
 
 def _key(key: Any) -> str:

@@ -27,6 +27,7 @@ from apps.agents.sandbox.base import (
     NoSandbox,
     Ran,
     SandboxDied,
+    plain,
 )
 from apps.agents.sandbox.child import MAX_FILE
 
@@ -107,16 +108,35 @@ def _read(answer: bytes, trouble: bytes, code: int) -> Ran:
     if answer:
         try:
             found = json.loads(answer)
-        except ValueError:
+        except (ValueError, RecursionError):
+            found = None
+        if not _is_answer(found):
             # It wrote to the descriptor itself, past what collects its prints.
-            raise CodeFailed("ValueError", "it wrote over its own result", None) from None
+            raise CodeFailed("ValueError", "it wrote over its own result", None)
         if "error" in found:
             raise _failed(found)
-        return Ran(found["value"], found["printed"], found["left_out"])
+        return Ran(plain(found["value"]), found["printed"], found["left_out"])
     said = trouble.decode(errors="replace").strip()
     if said.startswith("bwrap:"):
         raise _none(said.splitlines()[0].removeprefix("bwrap: ").rstrip("."))
     raise SandboxDied(f"The process that ran the code has ended with {code} and no result.")
+
+
+def _is_answer(found: Any) -> bool:
+    """Whether it is what `child` writes; the code can write there too."""
+    if not isinstance(found, dict) or type(found.get("left_out")) is not int:
+        return False
+    printed = found.get("printed")
+    if not isinstance(printed, str) or len(printed) > MAX_PRINTED:
+        return False
+    if "error" not in found:
+        return "value" in found
+    line = found.get("line")
+    return (
+        isinstance(found["error"], str)
+        and isinstance(found.get("text"), str)
+        and type(line) in (int, type(None))
+    )
 
 
 def _failed(found: dict[str, Any]) -> CodeFailed:
