@@ -88,11 +88,11 @@ def problem(
         "detail": detail,
         "fields": fields or {},
         "next": next,
-        **storable(more),
+        **more,
     }
-    return HttpResponse(
-        json.dumps(body, ensure_ascii=False), status=status, content_type=CONTENT_TYPE, headers=headers
-    )
+    # It says again what was sent, and only JSON's own escapes can carry half a character.
+    text = json.dumps(storable(body), ensure_ascii=False)
+    return HttpResponse(text, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
 def from_error(error: MirrorNeuronError) -> HttpResponse:

@@ -66,3 +66,20 @@ def test_odd_bodies_are_answered(body: Any, things: Things, alice: User, caller:
         if method == "POST":
             raw = b"" if body is None else body
             refused_well(api.call("POST", things.fill(path), raw), (path, body))
+
+
+HALF = {
+    "/runs/{run_id}/fork": [{"redo": ["\ud800"], "reason": "r"}, {"edit": {"\ud800": 1}, "reason": "r"}],
+    "/approvals/{approval_id}/assign": [{"users": ["\ud800"]}, {"groups": ["\ud800"]}],
+    "/hooks": [{"name": "mine", "target": "signal", "mapping": {"\ud800": 1}}],
+}
+
+
+@pytest.mark.parametrize("path", HALF)
+def test_a_refusal_can_say_half_a_character_again(
+    path: str, things: Things, alice: User, caller: CallerOf
+) -> None:
+    for body in HALF[path]:
+        response = caller(alice).post(things.fill(BASE + path), body)
+        refused_well(response, (path, body))
+        assert "\\ud800" in response.json()["detail"] + str(response.json()["fields"]), response.json()
