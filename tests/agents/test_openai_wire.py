@@ -142,10 +142,11 @@ def test_a_tool_call_goes_out_and_comes_back(server: Server) -> None:
     assert told[3]["tool_call_id"] == "t1" and told[3]["content"] == "a garden"
 
 
-def test_broken_tool_arguments_are_kept_as_they_came(server: Server) -> None:
-    server.answer = said(None, call('{"at": '))
+@pytest.mark.parametrize("broken", ['{"at": ', "[" * 50_000])
+def test_broken_tool_arguments_are_kept_as_they_came(server: Server, broken: str) -> None:
+    server.answer = said(None, call(broken))
     use = ask().tool_uses[0]
-    assert (use.arguments, use.raw) == (None, '{"at": ')
+    assert (use.arguments, use.raw) == (None, broken)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,13 @@ def test_text_in_a_value_stays_text(run: Run, browser: ClientOf, alice: User) ->
     assert "&lt;img" in shown and "<img src=x" not in shown
 
 
+def test_a_value_nested_without_end_is_refused_in_words(run: Run, browser: ClientOf, alice: User) -> None:
+    given = {"step": "two", "value": "[" * 50_000, "mode": "edit", "reason": "r"}
+    for verb in ("skip", "fork"):
+        answer = browser(alice).post(f"/runs/{run.id}/{verb}", given)
+        assert answer.status_code == 422 and "nested too deep" in answer.content.decode()
+
+
 def test_skipping_a_question_in_its_place_leaves_the_main_button_to_the_inbox(
     demo: Run, browser: ClientOf, alice: User
 ) -> None:

@@ -118,7 +118,14 @@ def test_pins_are_written_used_and_removed(divide: Any, browser: ClientOf, alice
     assert not Pin.objects.exists()
 
 
-@pytest.mark.parametrize("given", [{"node": "two", "output": "{"}, {"node": "nobody", "output": "1"}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"node": "two", "output": "{"},
+        {"node": "two", "output": "[" * 50_000},
+        {"node": "nobody", "output": "1"},
+    ],
+)
 def test_a_pin_that_cannot_be_is_refused_and_kept_in_the_form(
     given: dict[str, str], divide: Any, browser: ClientOf, alice: User
 ) -> None:

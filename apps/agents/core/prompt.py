@@ -113,6 +113,8 @@ def read_answer(text: str, schema: Mapping[str, Any] | None) -> Any:
         bare = bare.split("\n", 1)[-1].rsplit("```", 1)[0].strip()
     try:
         return json.loads(bare)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     except ValueError as exc:
         if schema.get("type") == "string":
             return bare
@@ -120,6 +122,6 @@ def read_answer(text: str, schema: Mapping[str, Any] | None) -> Any:
         if starts:
             try:
                 return json.JSONDecoder().raw_decode(bare[min(starts) :])[0]
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass
         raise ValueError(f"it is not JSON ({exc})") from None

@@ -161,7 +161,7 @@ def _use(part: Any) -> ToolUse:
     raw = part.args if isinstance(part.args, str) else json.dumps(part.args or {})
     try:
         arguments = json.loads(raw or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         arguments = None
     return ToolUse(part.tool_call_id, part.tool_name, arguments if isinstance(arguments, dict) else None, raw)
 

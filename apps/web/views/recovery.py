@@ -129,10 +129,11 @@ def _value(text: str | None) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         if text[0] in '{["':
+            why = "it is nested too deep" if isinstance(exc, RecursionError) else exc
             raise InvalidInput(
-                f"The value is not JSON: {exc}.", fields={"value": "Correct it, or write plain text."}
+                f"The value is not JSON: {why}.", fields={"value": "Correct it, or write plain text."}
             ) from exc
         return text
 

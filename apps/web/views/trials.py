@@ -135,9 +135,10 @@ def _aim(given: Any) -> Aim:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
+        why = "it is nested too deep" if isinstance(exc, RecursionError) else exc
         raise InvalidInput(
-            f"The data is not JSON: {exc}.",
+            f"The data is not JSON: {why}.",
             fields={"output": "Any JSON value; a text goes in double quotes."},
             next="Correct it and pin again.",
         ) from exc

@@ -150,7 +150,7 @@ def canonical(value: Any) -> str:
 def unquoted(text: str) -> str:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, str) else text
 
