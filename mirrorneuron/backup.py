@@ -23,6 +23,7 @@ import sqlite3
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -199,7 +200,7 @@ def opened(path: Path, folder: Path | None = None) -> Iterator[tuple[dict[str, A
     """(manifest, folder) of a backup whose every member was found and summed; with a folder, they are put
     there. Raises BackupBroken."""
     sums: dict[str, dict[str, Any]] = {}
-    manifest: dict[str, Any] | None = None
+    manifest: Any = None
     try:
         with tarfile.open(path, "r:gz") as tar:
             for entry in tar:
@@ -211,10 +212,14 @@ def opened(path: Path, folder: Path | None = None) -> Iterator[tuple[dict[str, A
                     manifest = json.loads(source.read())
                 else:
                     sums[name] = _keep(source, folder / name if folder else None)
-    except (OSError, tarfile.TarError, EOFError, ValueError, KeyError) as exc:
+    except (OSError, tarfile.TarError, zlib.error, EOFError, ValueError, KeyError, RecursionError) as exc:
         raise BackupBroken(path, str(exc) or type(exc).__name__) from exc
-    if manifest is None or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BackupBroken(path, f'its format is not "{FORMAT}"')
+    if not isinstance(manifest.get("members"), dict):
+        raise BackupBroken(path, "its manifest lists no members")
+    if {"sqlite": SQLITE, "postgresql": POSTGRES}.get(str(manifest.get("database"))) not in sums:
+        raise BackupBroken(path, "it holds no database")
     if manifest["members"] != sums:
         wrong = {
             name for name in {*manifest["members"], *sums} if manifest["members"].get(name) != sums.get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import sqlite3
 import tarfile
 import threading
@@ -157,6 +158,62 @@ def test_a_backup_that_is_not_whole_touches_nothing(house, tmp_path, change):
     with pytest.raises(BackupBroken):
         put_back(path, overwrite=True)
     assert rows(house) == 1000 and not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "[]",
+        '"x"',
+        "[" * 50_000,
+        "{}",
+        '{"members": null}',
+        '{"members": [1]}',
+        '{"members": {}, "database": []}',
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_manifest_of_another_shape_is_refused_in_words(house, tmp_path, manifest):
+    path = tmp_path / "b.tar.gz"
+    back_up(path)
+    text = manifest.replace("{", '{"format": "mirrorneuron.backup/1", ', 1) if ":" in manifest else manifest
+    harmed(path, lambda name, data: (name, text.encode() if name == "manifest.json" else data))
+    with pytest.raises(BackupBroken):
+        put_back(path, overwrite=True)
+    assert rows(house) == 1000
+
+
+def test_a_backup_without_a_database_moves_nothing_aside(house, tmp_path):
+    path = tmp_path / "b.tar.gz"
+    back_up(path)
+
+    def without(name, data):
+        if name == "manifest.json":
+            said = json.loads(data)
+            del said["members"]["database.sqlite3"]
+            return name, json.dumps(said).encode()
+        return None if name == "database.sqlite3" else (name, data)
+
+    harmed(path, without)
+    with pytest.raises(BackupBroken, match="holds no database"):
+        put_back(path, overwrite=True)
+    assert rows(house) == 1000
+
+
+def test_a_spoilt_byte_is_found_or_harmless(house, tmp_path):
+    path = tmp_path / "b.tar.gz"
+    text = "".join(random.Random(1).choices("abcdefgh\n", k=100_000))
+    (house / "files" / "ab" / "text").write_text(text)
+    back_up(path)
+    whole, found = path.read_bytes(), 0
+    for at in range(100, len(whole) - 20, len(whole) // 200):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x5A]) + whole[at + 1 :])
+        try:
+            with backup.opened(path):
+                pass
+        except BackupBroken:
+            found += 1
+    assert found > 50
 
 
 def test_half_a_file_is_no_backup(house, tmp_path):
