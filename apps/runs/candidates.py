@@ -11,8 +11,10 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -24,9 +26,12 @@ from apps.runs.core.states import RUN_ENDED, StepStatus
 from apps.runs.models import Step
 from apps.workspaces.models import Workspace
 from mirrorneuron.base.clock import now
+from mirrorneuron.base.worded import Worded
 
 PAGE = 32
 """Candidates per look; of one lane at most so many."""
+FEW = 4
+"""Runs that are passed over, for which the question is worded once."""
 MAX_PAGES = 40
 """Looks per reading; where there are more lanes, the next reading goes on where this one ended."""
 KEEP_SECONDS = 0.2
@@ -35,6 +40,9 @@ WEIGHTS_SECONDS = 15.0
 TRIES = 64
 """Candidates one claim tries before it gives up; others have been faster each time."""
 Lane = tuple[UUID, int]
+_SOME_WORKSPACE = UUID("01980000-0000-7000-8000-00006d61726b")
+_SOME_PRIORITY = -31_999
+"""Stand in a worded question where a workspace and a priority belong."""
 
 
 def ready_steps(queues: Sequence[str]) -> QuerySet[Step]:
@@ -46,13 +54,31 @@ def ready_steps(queues: Sequence[str]) -> QuerySet[Step]:
 
 def others_wait(workspace_id: UUID, queues: Sequence[str], priority: int = 0) -> bool:
     """Whether another workspace has ready work, or this one has more urgent work (ENGINE rule 15)."""
-    # Ranges, so that the lanes of this workspace are stepped over and not walked through.
-    ranges = (
-        Q(workspace_id__lt=workspace_id),
-        Q(workspace_id__gt=workspace_id),
-        Q(workspace_id=workspace_id, priority__lt=priority),
-    )
-    return any(ready_steps([queue]).filter(beside).exists() for queue in queues for beside in ranges)
+    return _elsewhere(tuple(queues)).is_any(workspace_id, priority)
+
+
+@lru_cache(maxsize=16)
+def _elsewhere(queues: tuple[str, ...]) -> Worded:
+    def question(workspace_id: UUID, priority: int) -> QuerySet[Step, Any]:
+        # Ranges, so that the lanes of this workspace are stepped over and not walked through.
+        ranges = (
+            Q(workspace_id__lt=workspace_id),
+            Q(workspace_id__gt=workspace_id),
+            Q(workspace_id=workspace_id, priority__lt=priority),
+        )
+        first, *others = [
+            ready_steps([queue]).filter(beside).values("id") for queue in queues for beside in ranges
+        ]
+        return first.union(*others, all=True)
+
+    return Worded(question, _SOME_WORKSPACE, _SOME_PRIORITY, exists=True)
+
+
+@lru_cache(maxsize=32)
+def _heads(queue: str, lossy_too: bool, passed: int) -> Worded:
+    """The first page of a queue's lanes, but for so many runs: nearly always all that is asked for."""
+    some = [UUID(int=_SOME_WORKSPACE.int + n + 1) for n in range(passed)]
+    return Worded(lambda *runs: _in_order(_but_for(runs, queue, lossy_too)), *some)
 
 
 class Candidates:
@@ -175,15 +201,13 @@ class Candidates:
         self, queue: str, passed: set[UUID], *, lossy_too: bool
     ) -> tuple[dict[Lane, list[Candidate]], bool]:
         """The heads of the lanes of a queue, and whether they are all there is."""
-        steps = ready_steps([queue])
-        if passed:
-            steps = steps.exclude(run_id__in=passed)
-        if not lossy_too:
-            steps = steps.filter(losses=0)
         lanes: dict[Lane, list[Candidate]] = {}
         start = after = self._from.pop(queue, None)
         for page in range(MAX_PAGES):
-            found = _page(steps, after)
+            if after is None and len(passed) <= FEW:
+                found = _candidates(_heads(queue, lossy_too, len(passed)).rows(*passed))
+            else:
+                found = _page(_but_for(passed, queue, lossy_too), after)
             for candidate in found:
                 lanes.setdefault((candidate.workspace_id, candidate.priority), []).append(candidate)
             if len(found) < PAGE:
@@ -222,7 +246,22 @@ def _page(steps: QuerySet[Step], after: Lane | None) -> list[Candidate]:
             output_field=BooleanField(),
         )
         steps = steps.filter(beyond)
+    return _candidates(_in_order(steps))
+
+
+def _but_for(runs: Collection[UUID], queue: str, lossy_too: bool) -> QuerySet[Step]:
+    steps = ready_steps([queue])
+    if runs:
+        steps = steps.exclude(run_id__in=runs)
+    return steps if lossy_too else steps.filter(losses=0)
+
+
+def _in_order(steps: QuerySet[Step]) -> QuerySet[Step, Any]:
     rows = steps.order_by("workspace_id", "priority", "ready_at").values_list(
         "run_id", "path", "workspace_id", "priority", "ready_at", "losses", "run__seq"
     )
-    return [Candidate(*row) for row in rows[:PAGE]]  # type: ignore[arg-type]  # a ready step has its time
+    return rows[:PAGE]
+
+
+def _candidates(rows: Iterable[Sequence[Any]]) -> list[Candidate]:
+    return [Candidate(*row) for row in rows]

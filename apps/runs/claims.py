@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import timedelta
 from enum import Enum
+from itertools import chain
 from uuid import UUID
 
 from django.db import Error as DatabaseTrouble
@@ -219,7 +220,7 @@ def next_in_chain(tx: RunTransaction, queues: Sequence[str]) -> str | None:
     Never one with a concurrency key: its slot is taken by a transaction that lets none go (`slots.py`).
     """
     t = tx.transition
-    for path in (*t.updates, *(p for p in tx.state.steps if p not in t.updates)):
+    for path in chain(t.updates, (p for p in tx.state.steps if p not in t.updates)):
         step = tx.state.steps[path]
         if step.status is not StepStatus.READY or step.losses:
             continue

@@ -82,7 +82,7 @@ def work_inline(
     worker: None when it is no worker's transaction; then only those that cannot take long. first: begin with
     this one.
     """
-    if not tx.plan.has_pure:
+    if not tx.plan.all_pure:
         return 0
     waiting = ([first] if first else []) + [p for p in _ready(tx, tx.state.steps) if p != first]
     until = time.monotonic() + LIMITS.inline_seconds
@@ -103,8 +103,10 @@ def work_inline(
 
 
 def _ready(tx: RunTransaction, paths: Sequence[str] | dict[str, StepState]) -> list[str]:
-    steps = tx.state.steps
-    return [p for p in paths if p in steps and steps[p].status is StepStatus.READY and tx.is_pure(steps[p])]
+    # A wide graph has many that are ready and few that only compute.
+    known, pure = tx.state.steps, tx.plan.all_pure
+    steps = [known[p] for p in paths if p in known]
+    return [s.path for s in steps if s.node_id in pure and s.status is StepStatus.READY and tx.is_pure(s)]
 
 
 def _work(tx: RunTransaction, path: str, worker: UUID | None) -> None:

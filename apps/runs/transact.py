@@ -215,7 +215,7 @@ class RunTransaction:
 
     def is_pure(self, step: StepState) -> bool:
         """Whether a step only computes, and never harmed a worker."""
-        if step.is_pass or step.is_undo or step.losses:
+        if step.node_id not in self.plan.all_pure or step.is_pass or step.is_undo or step.losses:
             return False
         return step.node_id in self.plan.for_scope(step.scope).pure
 

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from apps.ledger.core.states import EffectState
@@ -35,6 +34,7 @@ from apps.runs.ports import desk
 from apps.runs.schedules import fire_schedules, schedules_due
 from apps.runs.transact import RunBusy, RunTransaction, locked_run
 from mirrorneuron.base.clock import now
+from mirrorneuron.base.worded import Worded
 
 PROOF_TRANSACTIONS = 1000
 """How far back the resume proof looks. A death can only repeat what was at work when it came; and a run may
@@ -61,20 +61,13 @@ def upkeep(boot: UUID) -> int:
 def anything_due(boot: UUID, queues: Sequence[str] = ()) -> bool:
     """What an idle worker asks each second: is there anything to claim in these queues, to fire, to take back
     or to start?"""
-    sql, parameters = _worded(boot, tuple(queues))
-    then, at = map(connection.ops.adapt_datetimefield_value, (_SOME_TIME, now()))
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [at if p == then else p for p in parameters])
-        return cursor.fetchone() is not None
+    return _worded(boot, tuple(queues)).is_any(now())
 
 
 @lru_cache(maxsize=16)
-def _worded(boot: UUID, queues: tuple[str, ...]) -> tuple[str, tuple[Any, ...]]:
-    """The question as SQL, with `_SOME_TIME` for the time: to word it costs more than all else that an idle
-    process does."""
-    asked = _question(boot, queues, _SOME_TIME).query.exists()
-    sql, parameters = asked.get_compiler(DEFAULT_DB_ALIAS).as_sql()
-    return sql, tuple(parameters)
+def _worded(boot: UUID, queues: tuple[str, ...]) -> Worded:
+    """To word it costs more than all else that an idle process does."""
+    return Worded(lambda at: _question(boot, queues, at), _SOME_TIME, exists=True)
 
 
 def _question(boot: UUID, queues: Sequence[str], at: datetime) -> QuerySet[Any, Any]:

@@ -197,11 +197,12 @@ def test_27_a_broker_that_comes_back_brings_no_stampede(
     from apps.runs.doorbell import MAX_RINGS
 
     servers.redis.kill()
-    start(servers, reference, 60)
+    start(servers, reference, 100)
     servers.redis.start()
     start(servers, f"{reference}-last", 1)
     heard(servers, queue)
-    assert queue.llen("mn.default") <= MAX_RINGS + 5
+    # What was just being rung when it came back, and what had gathered behind that.
+    assert queue.llen("mn.default") <= 2 * MAX_RINGS + 5
     for message in queue.lrange("mn.default", 0, -1):
         assert json.loads(message)["headers"]["expires"], "a doorbell that nobody hears in time is dropped"
     # As after an hour: a thousand doorbells whose time has passed.
@@ -209,7 +210,7 @@ def test_27_a_broker_that_comes_back_brings_no_stampede(
     old["headers"]["expires"] = "2026-01-01T00:00:00+00:00"
     queue.rpush("mn.default", *[json.dumps(old)] * 1000)
     servers.start_worker()
-    assert servers.settle(remote, reference) == {"succeeded": 61}
+    assert servers.settle(remote, reference) == {"succeeded": 101}
     until(lambda: queue.llen("mn.default") == 0, "the old doorbells to be dropped")
     servers.assert_world_matches(remote, reference)
 

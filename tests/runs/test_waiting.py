@@ -45,9 +45,9 @@ def test_the_question_of_an_idle_worker_walks_through_no_table(boot, start):
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL chooses by its statistics")
     start([NAP], MANY)
-    sql, parameters = _worded(boot, QUEUES)
+    question = _worded(boot, tuple(QUEUES))
     with connection.cursor() as cursor:
-        cursor.execute("EXPLAIN QUERY PLAN " + sql, parameters)
+        cursor.execute("EXPLAIN QUERY PLAN " + question.sql, question.parameters)
         steps = [row[-1] for row in cursor.fetchall()]
     assert len(steps) > 10
     assert [step for step in steps if step.startswith("SCAN") and "USING" not in step] == []

@@ -21,9 +21,6 @@ class Following(Decision):
     _changed: list[tuple[str, str]] | None = field(default=None, repr=False)
     """(node, scope) whose in-edges have changed and that were not looked at yet; None while nobody looks."""
 
-    _pending: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
-    """Number of an in-edge of (node, scope) that was pending at the last look."""
-
     @abstractmethod
     def fail(self, path: str, error: dict[str, Any], **fields: Any) -> None: ...
 
@@ -127,10 +124,11 @@ class Following(Decision):
         """Whether one of a node's in-edges is pending. The one that was last time is asked first: a wide join
         would else look at all its edges at each end of one."""
         edges = self.plan.for_scope(scope).incoming[node_id]
-        last = self._pending.get((node_id, scope), 0)
+        last = self.state.awaited.get(scope, {}).get(node_id, 0)
         for i in (*range(last, len(edges)), *range(last)):
             if self._edge_state(edges[i], scope) == "pending":
-                self._pending[node_id, scope] = i
+                if i != last:
+                    self.state.awaited.setdefault(scope, {})[node_id] = i
                 return True
         return False
 

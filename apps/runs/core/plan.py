@@ -124,9 +124,9 @@ class Plan:
         return plan
 
     @cached_property
-    def has_pure(self) -> bool:
-        """Whether a node here or in any body only computes."""
-        return bool(self.pure) or any(body.has_pure for body in self.bodies.values())
+    def all_pure(self) -> frozenset[str]:
+        """Nodes here and in all bodies that only compute; a name may stand in several of them."""
+        return self.pure.union(*(body.all_pure for body in self.bodies.values()))
 
     @cached_property
     def can_undo(self) -> bool:

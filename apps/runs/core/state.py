@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -56,9 +57,9 @@ class StepState:
     def has_ended(self) -> bool:
         return self.status in STEP_ENDED
 
-    @property
+    @cached_property
     def scope(self) -> str:
-        return scope_of(self.path)
+        return scope_of(self.path)  # Asked for a dozen times in each decision; a path never changes.
 
     @property
     def is_pass(self) -> bool:
@@ -123,6 +124,9 @@ class RunState:
     _rounds: dict[str, dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
     """Rounds by scope and node, counted once until the next edge is taken."""
     _owned: set[str] = field(default_factory=set, repr=False, compare=False)
+    awaited: dict[str, dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
+    """By scope and node the place of the in-edge that was pending when the node was last looked at. Where to
+    look first and no more, so all copies share it."""
 
     def __post_init__(self) -> None:
         if not self._scopes:
@@ -196,6 +200,7 @@ class RunState:
         around = {keep[:i] for i, c in enumerate(keep) if c == "/"} | {"", scope_of(keep)}
         for scope in [s for s in self._scopes if s not in around]:
             if all(self.steps[path].has_ended for path in self._scopes[scope]):
+                self.awaited.pop(scope, None)
                 for path in self._scopes.pop(scope):
                     del self.steps[path]
 
