@@ -8,7 +8,7 @@ counted on the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -138,13 +138,13 @@ class RunState:
 
         Steps are shared until `own` makes one's own.
         """
-        return replace(
-            self,
-            steps=dict(self.steps),
-            _scopes={scope: dict(paths) for scope, paths in self._scopes.items()},
-            _rounds={},
-            _owned=set(),
-        )
+        made = object.__new__(RunState)  # As `own` does: to set thirty fields one by one takes much longer.
+        made.__dict__.update(self.__dict__)
+        made.steps = dict(self.steps)
+        made._scopes = {scope: dict(paths) for scope, paths in self._scopes.items()}
+        made._rounds = {}
+        made._owned = set()
+        return made
 
     # --- what is loaded -----------------------------------------------------------------------------------
 
