@@ -18,7 +18,7 @@ from django.utils.text import slugify
 
 from apps.workspaces import crypto, files, selectors
 from apps.workspaces.access import Principal, principal_for
-from apps.workspaces.core.roles import Permission, Role
+from apps.workspaces.core.roles import Permission, Role, permissions
 from apps.workspaces.errors import FileTooLarge, LinkUnusable, WorkspaceNotFound
 from apps.workspaces.models import (
     ApiToken,
@@ -310,8 +310,18 @@ def authenticate_token(key: str) -> Principal | None:
 
 @transaction.atomic
 def revoke_token(principal: Principal, token_id: str | UUID) -> ApiToken:
-    """End a token at once; one's own, or any of the workspace for an admin. Repeating it changes nothing."""
+    """End a token at once; one's own, or any of the workspace for an admin. Repeating it changes nothing.
+
+    Raises Forbidden for a token whose scopes are narrower than those of the one it would end.
+    """
     token = selectors.token_for(principal, token_id)
+    most = principal.limited_to
+    reach = permissions(_roles(token.scopes)) if token.scopes else frozenset(Permission)
+    if most is not None and not reach <= most and not principal.may(Permission.ADMINISTER):
+        raise Forbidden(
+            f"{principal.label} cannot end a token that may do more than it may itself.",
+            next="Sign in to end it, or use a token of an admin.",
+        )
     if ApiToken.objects.filter(id=token.id, revoked_at__isnull=True).update(revoked_at=now()):
         audit(principal, "token.revoked", token.name, {"token": str(token.id)})
     token.refresh_from_db()
