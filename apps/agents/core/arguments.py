@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
 from apps.agents.core.evidence import Evidence
+from apps.blueprints.core.patterns import validator_of
 
 QUESTIONS = ("query", "question", "search", "q", "text", "keywords", "terms")
 MAX_QUERY = 500
@@ -30,11 +29,11 @@ def fill_arguments(parameters: Mapping[str, Any], evidence: Evidence) -> dict[st
             return None
     if any(name not in properties for name in required):
         return None
-    return given if Draft202012Validator(dict(parameters)).is_valid(given) else None
+    return given if validator_of(parameters).is_valid(given) else None
 
 
 def _value(name: str, schema: Mapping[str, Any], evidence: Evidence, *, needed: bool) -> Any:
-    fits = Draft202012Validator(dict(schema)).is_valid
+    fits = validator_of(schema).is_valid
     for fact in evidence.facts:
         if fact.name == name and fact.value not in (None, "", []) and fits(fact.value):
             return fact.value

@@ -12,7 +12,9 @@ from datetime import date, datetime, time
 from typing import Any
 from uuid import UUID
 
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import FormatChecker
+
+from apps.blueprints.core.patterns import validator_of
 
 MAX_ID_LENGTH = 64
 _ID = re.compile(
@@ -47,9 +49,7 @@ _NARROW_FORMATS = frozenset(_FORMATS.checkers)
 
 def is_clean(value: Any, schema: Mapping[str, Any]) -> bool:
     """Whether no instruction can be in a value: its schema is narrow, and the value fits it, formats too."""
-    return cleans(schema) and bool(
-        Draft202012Validator(dict(schema), format_checker=_FORMATS).is_valid(value)
-    )
+    return cleans(schema) and bool(validator_of(schema, _FORMATS).is_valid(value))
 
 
 def cleans(schema: Any) -> bool:

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
 from apps.agents.core.evidence import QUOTE_NAMES, SOURCE_NAMES, Evidence, Passage, Sentence
+from apps.blueprints.core.patterns import validator_of
 from apps.runs.core.checks import numbers
 from apps.runs.core.text import NEGATIONS, terms, words
 
@@ -610,4 +609,4 @@ def _is(kind: str, value: Any) -> bool:
 def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
     if "$ref" in str(schema):
         return True  # judged with the whole schema at the end
-    return bool(Draft202012Validator(dict(schema)).is_valid(value))
+    return bool(validator_of(schema).is_valid(value))

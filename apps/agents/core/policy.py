@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
 from apps.blueprints.core.document import Boundaries, ForbiddenAction
+from apps.blueprints.core.patterns import validator_of
 from apps.blueprints.core.tools import ToolSpec
 
 WITHOUT_APPROVAL = "_without_approval"
@@ -106,7 +105,7 @@ def judge(attempt: Attempt, boundaries: Boundaries, holds: Holds) -> Refusal | C
 
 def argument_problems(spec: ToolSpec, arguments: Mapping[str, Any]) -> list[str]:
     """Every way in which arguments do not fit the tool's schema."""
-    errors = Draft202012Validator(spec.parameters).iter_errors(dict(arguments))
+    errors = validator_of(spec.parameters).iter_errors(dict(arguments))
     return [f"{'.'.join(map(str, e.absolute_path)) or 'arguments'}: {e.message[:200]}" for e in errors]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 from jsonschema.exceptions import SchemaError
 
+from apps.blueprints.core.patterns import validator_of
 from apps.runs.core.checks import words_for
 
 MAX_PROBLEMS = 50
@@ -63,7 +64,7 @@ def problems(value: Any, schema: Mapping[str, Any] | None) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     try:
-        validator = jsonschema.Draft202012Validator(dict(schema))
+        validator = validator_of(schema)
         for error in validator.iter_errors(value):
             path = _path(error.absolute_path)
             if error.validator == "required" and isinstance(error.instance, Mapping):

@@ -16,6 +16,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from apps.blueprints.core.patterns import validator_of, why_unusable
 from apps.blueprints.core.problems import Path, shown
 from apps.blueprints.core.suggest import instead, nearest
 
@@ -135,6 +136,12 @@ def _check(schema: Any, path: Path, root: Any, depth: int) -> Iterator[Flaw]:
                     yield from _check(item, (*here, index), root, depth + 1)
         else:
             yield from _check_keyword(keyword, value, here, root)
+    if "unevaluatedProperties" in schema and '"patternProperties"' in json.dumps(root, default=str):
+        yield Flaw(
+            (*path, "unevaluatedProperties"),
+            "unevaluatedProperties cannot be used together with patternProperties.",
+            "Write additionalProperties.",
+        )
     yield from _check_required(schema, path)
 
 
@@ -147,8 +154,8 @@ def _check_schemas(keyword: str, value: Any, here: Path, root: Any, depth: int) 
         )
         return
     for name, item in value.items():
-        if keyword == "patternProperties" and not _is_pattern(name):
-            yield Flaw((*here, name), f"{shown(name)} is not a regular expression.", "Correct the pattern.")
+        if keyword == "patternProperties":
+            yield from _check_pattern(name, (*here, name))
         if keyword == "properties" and isinstance(item, str) and item in TYPES:
             yield Flaw(
                 (*here, name), f"A JSON Schema is a mapping, found {shown(item)}.", f"Write {{type: {item}}}."
@@ -175,8 +182,8 @@ def _check_keyword(keyword: str, value: Any, here: Path, root: Any) -> Iterator[
     elif keyword in _TEXTS:
         if not isinstance(value, str):
             yield Flaw(here, f"{keyword} is {word(value)}, text is needed.", "Put it in quotes.")
-        elif keyword == "pattern" and not _is_pattern(value):
-            yield Flaw(here, f"pattern {shown(value)} is not a regular expression.", "Correct the pattern.")
+        elif keyword == "pattern":
+            yield from _check_pattern(value, here)
         elif keyword == "$ref" and not _resolves(root, value):
             yield Flaw(
                 here,
@@ -261,6 +268,17 @@ def _is_names(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_pattern(text: str, here: Path) -> Iterator[Flaw]:
+    if not _is_pattern(text):
+        yield Flaw(here, f"pattern {shown(text)} is not a regular expression.", "Correct the pattern.")
+    elif why := why_unusable(text):
+        yield Flaw(
+            here,
+            f"pattern {shown(text)} cannot be used: {why}.",
+            "Write it without; how long a text may be is said by minLength and maxLength.",
+        )
 
 
 @lru_cache(maxsize=1000)
@@ -542,7 +560,7 @@ def literal_flaws(value: Any, schema: Any) -> list[tuple[Path, str]]:
 
 @lru_cache(maxsize=500)
 def _validator(text: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(text))
+    return validator_of(json.loads(text))
 
 
 def _explain(error: ValidationError) -> str:

@@ -19,9 +19,9 @@ from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError
-from referencing import Registry
+from jsonschema import ValidationError
 
+from apps.blueprints.core.patterns import validator_of
 from apps.runs.core.text import NEGATIONS, STOP, normal, sentences, stem, terms, words
 
 LEAST_OVERLAP = 0.6
@@ -48,15 +48,11 @@ def check_schema(value: Any, schema: Mapping[str, Any]) -> CheckResult:
     return CheckResult(False, 0.0, "; ".join(errors[:10]), tuple(errors))
 
 
-NOTHING_OUTSIDE: Registry[Any] = Registry()
-"""Where a schema's references may lead: within itself. Without it the library would fetch URLs."""
-
-
 def schema_problems(value: Any, schema: Mapping[str, Any]) -> list[str]:
     """Every way in which a value does not fit, `path: problem`; a broken schema is a problem too."""
     try:
         found = sorted(
-            Draft202012Validator(dict(schema), registry=NOTHING_OUTSIDE).iter_errors(value),
+            validator_of(schema).iter_errors(value),
             key=lambda e: [str(p) for p in e.absolute_path],
         )
     except Exception as exc:
@@ -68,7 +64,7 @@ def field_problems(value: Any, schema: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with a value somebody gave, one sentence by dotted path (`body` for the whole of it)."""
     problems: dict[str, str] = {}
     try:
-        for error in Draft202012Validator(dict(schema), registry=NOTHING_OUTSIDE).iter_errors(value):
+        for error in validator_of(schema).iter_errors(value):
             path = ".".join(str(p) for p in error.absolute_path)
             if error.validator == "required" and isinstance(error.instance, Mapping):
                 for name in error.validator_value:

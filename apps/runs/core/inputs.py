@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import FormatChecker
 from referencing.exceptions import Unresolvable
 
-from apps.runs.core.checks import NOTHING_OUTSIDE, words_for
+from apps.blueprints.core.patterns import validator_of
+from apps.runs.core.checks import words_for
 
 FILE_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -61,9 +62,7 @@ def input_problems(schema: dict[str, Any], values: dict[str, Any]) -> dict[str, 
     """One sentence per input that does not fit, by dotted path; empty when all fit."""
     if not schema:
         return {}
-    validator = Draft202012Validator(
-        _with_file_types(schema), format_checker=FormatChecker(), registry=NOTHING_OUTSIDE
-    )
+    validator = validator_of(_with_file_types(schema), FormatChecker())
     problems: dict[str, str] = {}
     try:
         errors = list(validator.iter_errors(values))
