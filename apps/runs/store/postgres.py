@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any
@@ -191,17 +191,11 @@ def _shape_of(ws: WriteSet) -> tuple[Any, list[Any]]:
             updates.append(_cells(steps, update.fields, parameters))
             parameters += (update.id, update.status, update.fence)
     else:
-        for columns, group in _by_columns(ws.updates).items():
-            updates.append(("many", columns))
-            records = [
-                {
-                    "id": u.id,
-                    "was_status": u.status,
-                    "was_fence": u.fence,
-                    **as_record(steps, u.fields),
-                }
-                for u in group
-            ]
+        for group in _by_columns(ws.updates):
+            cells, varying, records = _split(steps, [u.fields for u in group], parameters)
+            for record, u in zip(records, group, strict=True):
+                record |= {"id": u.id, "was_status": u.status, "was_fence": u.fence}
+            updates.append(("many", cells, varying))
             parameters += (to_json(records), len(records))
     for step in ws.lifted:
         parameters += (step.id, step.status, step.fence)
@@ -209,8 +203,9 @@ def _shape_of(ws: WriteSet) -> tuple[Any, list[Any]]:
     if len(ws.inserts) <= SINGLY:
         inserts = tuple([_full_row(steps, row, parameters) for row in ws.inserts])
     else:
-        inserts = "many"
-        parameters.append(to_json([as_record(steps, steps.row(row)) for row in ws.inserts]))
+        cells, varying, records = _split(steps, [steps.row(row) for row in ws.inserts], parameters)
+        inserts = ("many", cells, varying)
+        parameters.append(to_json(records))
     if ws.attempts:
         parameters.append(to_json([as_record(table(Attempt), row) for row in ws.attempts]))
     if ws.lines:
@@ -264,11 +259,38 @@ def _cell(column: Column, value: Any, parameters: list[Any]) -> str | None:
     return None
 
 
-def _by_columns(updates: list[StepUpdate]) -> dict[tuple[str, ...], list[StepUpdate]]:
+def _by_columns(updates: list[StepUpdate]) -> Iterable[list[StepUpdate]]:
     groups: dict[tuple[str, ...], list[StepUpdate]] = {}
     for update in updates:
         groups.setdefault(tuple(sorted(update.fields)), []).append(update)
-    return groups
+    return groups.values()
+
+
+def _split(
+    of: Table, rows: list[dict[str, Any]], parameters: list[Any]
+) -> tuple[tuple[tuple[str, Any], ...], tuple[str, ...], list[dict[str, Any]]]:
+    """What all rows have in common, as `_cells`; the names of the other columns; the rows with only those.
+
+    Steps that come into being or end together differ in a few columns; the rest is said once.
+    """
+    first, *others = rows
+    varying = tuple(
+        sorted(
+            name
+            for name, value in first.items()
+            if len({id(row[name]) for row in rows}) > 1
+            and any(not _is_same(value, row[name]) for row in others)
+        )
+    )
+    cells = _cells(of, {n: v for n, v in first.items() if n not in varying}, parameters)
+    return cells, varying, [as_record(of, {n: row[n] for n in varying}) for row in rows]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """1 and true are two things to a database; what stands inside JSON is not looked at."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    return not one and not other if isinstance(one, dict | list | tuple) else bool(one == other)
 
 
 # --- the text ---------------------------------------------------------------------------------------------
@@ -308,7 +330,8 @@ def _text(shape: Any) -> str:
     expected = []
     for i, cells in enumerate(updates):
         if cells and cells[0] == "many":
-            parts.append(_many_updates(i, steps, cells[1], parameter("jsonb")))
+            changed = values(steps, cells[1])
+            parts.append(_many_updates(i, steps, changed, cells[2], parameter("jsonb")))
             expected.append(parameter("bigint"))
             continue
         changed = values(steps, cells)
@@ -324,11 +347,11 @@ def _text(shape: Any) -> str:
             f" AND s.status = {parameter('text')} AND s.fence = {parameter('bigint')} RETURNING 1)"
         )
         expected.append("1")
-    if inserts == "many":
-        names = list(steps.columns)
+    if inserts and inserts[0] == "many":
+        row = values(steps, inserts[1]) | {name: _field(steps, name) for name in inserts[2]}
         parts.append(
-            f'i AS (INSERT INTO "{steps.name}" ({_names(names)}) SELECT {_fields(steps, names)}'
-            f" FROM r, jsonb_to_recordset({parameter('jsonb')}) AS x({_typed(steps, names)})"
+            f'i AS (INSERT INTO "{steps.name}" ({_names(row)}) SELECT {", ".join(row.values())}'
+            f" FROM r, jsonb_to_recordset({parameter('jsonb')}) AS x({_typed(steps, inserts[2])})"
             " RETURNING id, path)"
         )
     elif inserts:
@@ -360,8 +383,9 @@ def _text(shape: Any) -> str:
     return f"WITH {', '.join(parts)} SELECT (SELECT count(*) FROM r), {ids}, {quiet}, {guard}"
 
 
-def _many_updates(i: int, steps: Table, names: tuple[str, ...], rows: str) -> str:
-    changed = {name: _field(steps, name) for name in names}
+def _many_updates(i: int, steps: Table, changed: dict[str, str], names: tuple[str, ...], rows: str) -> str:
+    """changed: to the same in all rows; names: columns that each row has for itself."""
+    changed = changed | {name: _field(steps, name) for name in names}
     typed = ", ".join(
         ["id bigint", "was_status text", "was_fence bigint", *([_typed(steps, names)] if names else [])]
     )
@@ -377,8 +401,9 @@ def _attempts(with_inserts: bool, rows: str) -> str:
     names = [name for name in of.columns if name != "step_id"]
     step = "coalesce(x.step_id, i.id)" if with_inserts else "x.step_id"
     join = " LEFT JOIN i ON i.path = x.path" if with_inserts else ""
+    fields = ", ".join(_field(of, name) for name in names)
     return (
-        f'a AS (INSERT INTO "{of.name}" (step_id, {_names(names)}) SELECT {step}, {_fields(of, names)}'
+        f'a AS (INSERT INTO "{of.name}" (step_id, {_names(names)}) SELECT {step}, {fields}'
         f" FROM r CROSS JOIN jsonb_to_recordset({rows})"
         f" AS x(step_id bigint, path text, {_typed(of, names)}){join})"
     )
@@ -392,10 +417,6 @@ def _field(of: Table, name: str) -> str:
     """A member of a record as its column's value. JSON travels as text inside JSON, so that what it holds is
     not taken apart on the way."""
     return f'x."{name}"::jsonb' if of.columns[name].is_json else f'x."{name}"'
-
-
-def _fields(of: Table, names: Any) -> str:
-    return ", ".join(_field(of, name) for name in names)
 
 
 def _assigned(values: dict[str, str]) -> str:
