@@ -137,6 +137,36 @@ def test_what_somebody_else_typed_is_asked_about_and_not_lost(page: Page) -> Non
     assert node_of(page, "draft")["notes"] == "Mine"
 
 
+def test_who_types_in_a_step_that_goes_keeps_the_form_and_the_words(page: Page, watched: Watched) -> None:
+    form = select(page, "remarks")
+    form.get_by_test_id("advanced").locator("summary").first.click()
+    notes = form.get_by_label("Notes", exact=True)
+    notes.focus()
+    before = draft(page)["document"]
+    somebody_else(page, {"kind": "remove_node", "node": "remarks"})
+    expect(page.get_by_test_id("node-remarks")).to_have_count(0)
+    page.keyboard.press("Control+a")
+    page.keyboard.type("Every word")
+    expect(page.get_by_test_id("draft-status")).to_contain_text("somebody has removed this step")
+    expect(notes).to_be_focused()
+    expect(notes).to_have_value("Every word")
+
+    page.get_by_test_id("node-draft").click()
+    expect(form.locator("[data-node-path=draft]")).to_be_visible()
+    undone = """async (url) => {
+      const token = document.querySelector('meta[name=csrf-token]').content;
+      const headers = {'Content-Type': 'application/json', 'X-CSRFToken': token};
+      return (await fetch(url, {method: 'POST', body: '{}', headers})).status;
+    }"""
+    assert page.evaluate(undone, f"/api/v1/blueprints/{NAME}/draft/undo") == 200
+    page.get_by_test_id("node-remarks").click()
+    expect(form.get_by_label("Notes", exact=True)).to_have_value("Every word")
+    saved(page)
+    assert node_of(page, "remarks")["notes"] == "Every word"
+    assert draft(page)["document"]["graph"]["edges"] == before["graph"]["edges"]
+    watched.errors = [e for e in watched.errors if "404" not in e]
+
+
 def test_what_the_server_cannot_store_is_said_and_sent_again(page: Page) -> None:
     form = select(page, "draft")
     form.get_by_test_id("advanced").locator("summary").first.click()

@@ -15,6 +15,7 @@ export function editorInspector(panel) {
   const name = head.dataset.blueprint;
   let selected = new URLSearchParams(location.search);
   let turn = 0;
+  let leaving = null;
   // What the address names is what is selected, until the canvas stands and has heard of it.
   let isNamed = Boolean(chosen(selected));
   whenMounted(document.getElementById("graph"), () => {
@@ -46,8 +47,15 @@ export function editorInspector(panel) {
     if (!wanted.size && edge) wanted.append("edge", edge.id ?? edge);
     if (wanted.toString() === chosen(selected) || (isNamed && !wanted.size)) return;
     isNamed = false;
-    selected = wanted;
-    show();
+    const go = () => {
+      selected = wanted;
+      show();
+    };
+    leaving?.abort();
+    // Where somebody else takes a step off the picture, whoever is typing in its form goes on.
+    const isTyping = !wanted.size && panel.querySelector("form.field:focus-within");
+    if (isTyping) leaving = whenLeft(panel, go);
+    else go();
   });
 
   const follow = following(() => takeOver(panel, address), () => !document.hidden && panel.checkVisibility());
@@ -58,6 +66,17 @@ export function editorInspector(panel) {
   });
   document.addEventListener("visibilitychange", () => follow.soon());
   new ResizeObserver(() => follow.soon()).observe(panel);
+}
+
+// Does it once the keyboard has gone elsewhere, unless that is called off.
+function whenLeft(place, act) {
+  const off = new AbortController();
+  place.addEventListener("focusout", ({ relatedTarget }) => {
+    if (place.contains(relatedTarget)) return;
+    off.abort();
+    act();
+  }, { signal: off.signal });
+  return off;
 }
 
 // What could not be saved waits out of sight while another form is shown, where it is sent again, and is back with its own.
@@ -72,7 +91,12 @@ function keepUnsaved(panel) {
   panel.addEventListener("htmx:afterSwap", (event) => {
     if (event.target !== panel) return;
     const fields = [...panel.querySelectorAll("form.field")];
-    for (const form of [...waiting.children]) fields.find(sameAs(form))?.replaceWith(form);
+    for (const form of [...waiting.children]) {
+      const field = fields.find(sameAs(form));
+      if (!field) continue;
+      field.replaceWith(form);
+      if (form.dataset.dirty) window.htmx.trigger(form, "change");
+    }
   });
   // What the server answers besides is shown when its form is there again.
   waiting.addEventListener("htmx:beforeSwap", (event) => (event.detail.shouldSwap = false));
@@ -245,7 +269,8 @@ export function fieldForms(root) {
     if (form.matches?.("form.field")) {
       form.dataset.flying = String(Number(form.dataset.flying ?? 0) + 1);
       delete form.dataset.dirty;
-      say("saving");
+      // What has failed is told until it is known to be otherwise: words that come and go move the page under a click.
+      if (document.getElementById("draft-status")?.dataset.state !== "failed") say("saving");
     }
   });
   // A request that waited in the queue is made with what stands in the field by then.
@@ -259,6 +284,7 @@ export function fieldForms(root) {
       form.dataset.dirty = "yes";
       const reason = notStored(event.detail.xhr?.getResponseHeader("MN-Problem"));
       if (reason) say("failed", reason);
+      else if (event.detail.xhr?.status === 404) say("failed", "not saved: somebody has removed this step");
       else say(event.detail.xhr?.status ? "failed" : "offline");
       if (reason || !event.detail.xhr?.status) later(form);
     } else if (!root.querySelector("form.field[data-dirty], form.field[data-flying]")) say("saved");
