@@ -82,14 +82,14 @@ def somebody_else(page: Page, op: dict[str, Any]) -> None:
 
 def test_typing_saves_and_the_picture_and_the_field_agree(page: Page) -> None:
     form = select(page, "search")
-    name = form.get_by_label("Name", exact=True)
+    name = form.get_by_label("Title", exact=True)
     name.fill("Look through the documents")
     expect(page.get_by_test_id("node-search")).to_contain_text("Look through")
     saved(page)
     expect(name).to_be_focused()
     assert node_of(page, "search")["title"] == "Look through the documents"
     page.reload()
-    expect(page.locator("#inspector").get_by_label("Name", exact=True)).to_have_value(
+    expect(page.locator("#inspector").get_by_label("Title", exact=True)).to_have_value(
         "Look through the documents"
     )
 
@@ -191,12 +191,21 @@ def test_a_field_nobody_is_typing_in_follows_the_others(page: Page) -> None:
             "new": "Worth knowing",
         },
     )
-    expect(form.get_by_label("Name", exact=True)).to_have_value("Worth knowing")
+    expect(form.get_by_label("Title", exact=True)).to_have_value("Worth knowing")
+
+
+def test_the_outline_brings_the_chosen_step_into_sight(page: Page) -> None:
+    select(page, "remarks")
+    expect(page.get_by_test_id("outline-remarks").locator(".outline-row")).to_be_in_viewport(ratio=1)
+    page.get_by_test_id("outline").locator("[role=treeitem]").first.scroll_into_view_if_needed()
+    page.evaluate("document.dispatchEvent(new CustomEvent('mn:select', {detail: {nodes: ['draft']}}))")
+    expect(page.get_by_test_id("outline-draft").locator(".outline-row")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("scrollY") == 0
 
 
 def test_what_was_typed_is_saved_before_another_step_is_shown(page: Page) -> None:
     form = select(page, "grounding")
-    form.get_by_label("Name", exact=True).fill("Is it all true?")
+    form.get_by_label("Title", exact=True).fill("Is it all true?")
     page.evaluate("document.dispatchEvent(new CustomEvent('mn:select', {detail: {nodes: ['search']}}))")
     expect(form.locator("[data-node-path=search]")).to_be_visible()
     saved(page)
@@ -316,6 +325,9 @@ def test_without_scripts_the_editor_is_readable_and_the_text_can_be_saved(
     page.goto(f"/blueprints/{NAME}/edit?node=search")
     expect(page.locator("#inspector")).to_contain_text("Query")
     expect(page.locator("mn-graph svg")).to_be_visible()
+    expect(page.get_by_role("heading", name="Outline")).to_be_visible()
+    expect(page.get_by_role("heading", name="Add a step")).to_have_count(0)
+    expect(page.locator("#key-line")).not_to_be_visible()
     page.goto(f"/blueprints/{NAME}/edit?tab=yaml")
     area = page.get_by_label("The blueprint as YAML")
     area.fill("# without scripts\n" + area.input_value())

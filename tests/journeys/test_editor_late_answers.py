@@ -136,7 +136,7 @@ def test_a_form_from_before_a_change_of_ones_own_does_not_undo_it_on_the_page(
     page = watched.page
     edit(page, name, "?node=ask")
     panel = page.get_by_test_id("inspector")
-    title = panel.get_by_label("Name", exact=True)
+    title = panel.get_by_label("Title", exact=True)
     expect(title).to_have_value("Ask")
     held = Held(page, "**/edit/inspector?node=ask*")
     change("set_config", node="ask", path=["output"], old=1, new=7)
@@ -288,7 +288,7 @@ def test_what_could_not_be_stored_is_kept_while_another_step_is_shown(watched: W
     panel = page.get_by_test_id("inspector")
     full = {"status": 503, "headers": {"MN-Problem": "storage_full"}, "body": ""}
     page.route("**/edit/field**", lambda route: route.fulfill(**full))  # type: ignore[arg-type]
-    panel.get_by_label("Name", exact=True).fill("Kept")
+    panel.get_by_label("Title", exact=True).fill("Kept")
     status = page.get_by_test_id("draft-status")
     expect(status).to_contain_text("kept here")
     page.get_by_test_id("outline-tell").click()
@@ -296,14 +296,14 @@ def test_what_could_not_be_stored_is_kept_while_another_step_is_shown(watched: W
     expect(status).to_contain_text("kept here")
     # It is where it was when its step is shown again, and is stored from wherever it is.
     page.get_by_test_id("outline-ask").click()
-    expect(panel.get_by_label("Name", exact=True)).to_have_value("Kept")
+    expect(panel.get_by_label("Title", exact=True)).to_have_value("Kept")
     page.get_by_test_id("outline-tell").click()
     expect(panel.locator('[data-node-path="tell"]')).to_be_visible()
     page.unroute("**/edit/field**")
     expect(page.get_by_test_id("outline-ask")).to_contain_text("Kept")
     expect(status).to_have_attribute("data-state", "saved")
     page.get_by_test_id("outline-ask").click()
-    expect(panel.get_by_label("Name", exact=True)).to_have_value("Kept")
+    expect(panel.get_by_label("Title", exact=True)).to_have_value("Kept")
     assert document(page, name)["graph"]["nodes"][0]["title"] == "Kept"
     watched.assert_quiet("status of 503", "Status Error Code 503")
 
@@ -513,5 +513,5 @@ def test_settings_that_cannot_be_fetched_are_not_asked_for_without_end(
     until(lambda: page.evaluate("true") and len(asked) >= 2, "the page to ask again", 20)
     assert asked[1] - asked[0] > 1, "it asks as often as it can"
     page.unroute("**/edit/inspector?*")
-    expect(page.get_by_test_id("inspector").get_by_label("Name", exact=True)).to_have_value("Asked")
+    expect(page.get_by_test_id("inspector").get_by_label("Title", exact=True)).to_have_value("Asked")
     watched.assert_quiet("ERR_FAILED")

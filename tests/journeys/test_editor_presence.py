@@ -72,7 +72,7 @@ def test_two_people_see_each_other_until_one_leaves(watched: Watched, bob: Watch
     )
     expect(row).not_to_contain_text("Bob is here")
     expect(his.locator('#inspector [data-node-path="first"]')).to_be_visible()
-    title = his.get_by_test_id("inspector").get_by_label("Name", exact=True)
+    title = his.get_by_test_id("inspector").get_by_label("Title", exact=True)
     title.fill("Begin")
     title.press("Tab")
     expect(mine.get_by_test_id("outline-first")).to_contain_text("Begin")

@@ -78,3 +78,16 @@ def test_a_page_is_quiet_and_accessible(product: Product, watched: Watched, shoo
     page.emulate_media(color_scheme="light")
     shoot(page, name)
     watched.assert_quiet(*((r"404",) if name == "not-found" else ()))
+
+
+def test_a_title_of_one_long_word_stays_in_a_narrow_list(watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 390, "height": 860})
+    page.goto("/blueprints/new")
+    page.get_by_label("What does it do?").fill("Donaudampfschifffahrtsgesellschaftskapitän" * 2)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/edit")
+    page.goto("/blueprints")
+    cells = page.locator(".list td").filter(has_text="Donaudampf")
+    assert cells.first.evaluate("e => e.getBoundingClientRect().right <= innerWidth")
+    watched.assert_quiet()

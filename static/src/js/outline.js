@@ -18,6 +18,7 @@ import { nameOf, patchRows } from "./outline_rows.js";
 
 const TYPING_MS = 700;
 const FOLLOW_MS = 120;
+const ROOM = 8; // Px around a row that is brought into sight.
 const STATES = { offline: "offline", saving: "saving" };
 const MENU = [
   ["open", "Settings"],
@@ -88,7 +89,17 @@ export function outline(root) {
       entering?.abort();
       item.focus();
     }
+    else if (!isHere()) bring(item);
     if (tell) follow(item);
+  }
+
+  /** Into sight within the column, without moving the page. */
+  function bring(item) {
+    const column = root.closest(".editor-left");
+    const [seenIn, row] = [column, item.querySelector(".outline-row")].map((one) => one.getBoundingClientRect());
+    const [above, below] = [row.top - seenIn.top - ROOM, row.bottom - seenIn.bottom + ROOM];
+    const by = above < 0 ? above : Math.min(above, Math.max(0, below));
+    if (by) column.scrollBy(0, by);
   }
 
   let following = 0;

@@ -9,7 +9,7 @@ from __future__ import annotations
 from apps.web.core.inspector.inputs import Widget
 
 LABELS: dict[str, str] = {
-    "Node.title": "Name",
+    "Node.title": "Title",
     "Node.id": "Short name",
     "Node.notes": "Notes",
     "Node.label": "Name of each item",
