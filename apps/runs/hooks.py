@@ -53,6 +53,8 @@ from mirrorneuron.base.safejson import storable
 log = logger(__name__)
 TOKEN_PREFIX = "mnh_"  # noqa: S105 - what tokens begin with
 MOST_BYTES = 1_000_000
+MOST_FIELDS = 1_000
+"""Of a form."""
 KEPT = timedelta(days=7)
 """How long a message waits for its run, and a repeat of it is recognised."""
 KEEP_OLD_SECRET = timedelta(days=1)
@@ -282,7 +284,12 @@ def _content(body: bytes, media_type: str) -> Any:
     except UnicodeDecodeError as exc:
         raise InvalidInput("The body is not UTF-8 text.", code="unreadable_body") from exc
     if media_type.startswith("application/x-www-form-urlencoded"):
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=1000))
+        try:
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        except ValueError as exc:
+            raise InvalidInput(
+                f"The form has more than {MOST_FIELDS:,} fields.", code="unreadable_body"
+            ) from exc
     if "json" not in media_type:
         return text
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -47,16 +48,19 @@ def opened(api: Caller, workspace: Workspace) -> dict[str, Any]:
     return made.json()
 
 
-def deliver(opened: dict[str, Any], body: Any, *, id: str = "m1", secret: str = "", at: int = 0) -> Any:
+def deliver(
+    opened: dict[str, Any], body: Any, *, id: str = "m1", secret: str = "", at: int = 0, **more: str
+) -> Any:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     signed_at = at or int(time.time())
+    kind = more.pop("content_type", "application/json")
     headers = {
         "webhook-id": id,
         "webhook-timestamp": str(signed_at),
         "webhook-signature": sign(secret or opened["secret"], id, signed_at, raw),
     }
     browser = Client(enforce_csrf_checks=True, raise_request_exception=False)
-    return browser.post(opened["address"], raw, content_type="application/json", headers=headers)
+    return browser.post(opened["address"], raw, content_type=kind, headers=headers | more)
 
 
 def test_a_signed_message_needs_no_session_and_no_token(opened: dict[str, Any]) -> None:
@@ -141,6 +145,24 @@ def test_what_cannot_be_used_says_why(opened: dict[str, Any]) -> None:
     assert deliver(opened, b"{", id="m2").json()["code"] == "unreadable_body"
     wrong = deliver(opened, {"customer": 3}, id="m3")
     assert wrong.status_code == 422 and "name" in wrong.json()["fields"]
+
+
+@pytest.mark.parametrize(
+    ("body", "more"),
+    [
+        (b"a=1&" * 2_000, {"content_type": "application/x-www-form-urlencoded"}),
+        (b"[" * 50_000, {}),
+        (b"9" * 10_000, {}),
+        (b"\xff\xfe", {}),
+        (gzip.compress(b"0" * 10_000_000), {"Content-Encoding": "gzip"}),
+    ],
+    ids=["fields", "deep", "digits", "bytes", "packed"],
+)
+def test_a_genuine_message_that_cannot_be_read_is_refused(
+    opened: dict[str, Any], body: bytes, more: dict[str, str]
+) -> None:
+    answer = deliver(opened, body, **more)
+    assert answer.status_code == 422 and answer.json()["code"] == "unreadable_body"
 
 
 def test_secrets_are_shown_once_and_a_repeat_is_told_so(api: Caller, opened: dict[str, Any]) -> None:
