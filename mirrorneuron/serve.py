@@ -124,11 +124,14 @@ def page_server(*, graceful_seconds: int) -> Any:
     """The web server for pages and API. graceful_seconds: what open answers get when it is told to stop."""
     import uvicorn
 
+    from mirrorneuron.request_heads import BoundedHeads
+
     # Static files come from the source folders here; a collected copy exists only in an image.
     warnings.filterwarnings("ignore", message="No directory at", module="django.core.handlers.base")
     return uvicorn.Server(
         uvicorn.Config(
             "mirrorneuron.asgi:application",
+            http=BoundedHeads,
             lifespan="off",
             log_config=None,
             access_log=False,
