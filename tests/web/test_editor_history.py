@@ -113,6 +113,9 @@ def test_a_draft_of_ones_own_can_be_thrown_away(
     drawn: str, retitle: Any, browser: ClientOf, alice: User
 ) -> None:
     retitle("Answer mail", "Mine", private=True)
+    html = browser(alice).get(f"/blueprints/{drawn}/edit?tab=history&private=1").content.decode()
+    asked = html[html.index('data-testid="throw-away"') :]
+    assert "is lost; undo does not bring it back" in asked[: asked.index('data-action="discard"')]
     assert browser(alice).post(f"/blueprints/{drawn}/edit/discard").status_code == 302
     assert "title: Answer mail" in source(drawn)
 
