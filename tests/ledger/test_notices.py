@@ -37,6 +37,7 @@ def test_a_page_relies_on_hints_only_where_they_reach_it(monkeypatch: pytest.Mon
     assert live.reach_pages()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # See `end_of_thread`.
 class TestOnPostgreSQL:
     @pytest.fixture(autouse=True)
     def own_links(self, db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
@@ -50,12 +51,18 @@ class TestOnPostgreSQL:
             return links[-1]
 
         monkeypatch.setattr(notices, "connect", connect)
+        monkeypatch.setattr(notices, "PAUSE_SECONDS", 0.01)
         yield links
-        # Nobody may hold the tests' database when it is dropped.
-        monkeypatch.setattr(notices, "connect", lambda: (_ for _ in ()).throw(OSError("over")))
+        # Nobody may hold the tests' database when it is dropped, so no thread may be left to connect again.
+        monkeypatch.setattr(notices, "connect", self.end_of_thread)
         for link in links:
             link.close()
         eventually(lambda: not self.links_of_ours())
+        eventually(lambda: all(thread.name != "live-listener" for thread in threading.enumerate()))
+
+    @staticmethod
+    def end_of_thread() -> Any:
+        raise SystemExit
 
     @staticmethod
     def links_of_ours() -> int:
@@ -66,14 +73,13 @@ class TestOnPostgreSQL:
             )
             return int(cursor.fetchone()[0])
 
-    def test_a_notice_of_another_process_is_heard_and_our_own_is_not(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_notice_of_another_process_is_heard_and_our_own_is_not(self, own_links: list[Any]) -> None:
         heard: list[str] = []
         listener = Listener(heard.extend, lambda error: None)
         listener.start()
         eventually(lambda: listener.is_sound)
         Sender(lambda error: None).send(["run.mine"])
+        eventually(lambda: len(own_links) == 2)
         other = notices.connect()
         for payload in payloads(["run.a", "inbox.b"], sender="another"):
             other.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
