@@ -212,6 +212,18 @@ def test_a_result_beyond_sixteen_megabytes_is_refused() -> None:
         render("{{ s }}" * 33, BIG)
 
 
+def test_a_template_has_bounds_as_a_whole() -> None:
+    # Each value alone is small enough; a thousand lists of a template took a minute and most of a gigabyte.
+    values = {"long": "x" * 1_000_000, "rows": list(range(60_000))}
+    with pytest.raises(ExpressionError, match="builds too much"):
+        render({"all": ["{{ long }}"] * 65}, values)
+    with pytest.raises(ExpressionError, match="builds too much"):
+        render(["{{ long }} "] * 65, values)
+    with pytest.raises(ExpressionError, match="too many operations"):
+        render(["{{ rows.exists(r, r < 0) }}"] * 100, values)
+    assert render(["{{ long }}"] * 60, values) == [values["long"]] * 60
+
+
 @pytest.mark.parametrize(
     "source",
     ["(" * 900 + "1" + ")" * 900, "!" * 900 + "true", "1" + "+1" * 900, "a" + ".a" * 900, "[" * 90 + "]" * 90,

@@ -177,9 +177,9 @@ def moment_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def plain(value: Any, limit: int) -> Any:
-    """The value as plain JSON types, copied. Raises Exhausted when it is larger than about `limit` bytes."""
-    meter = Meter(limit, limit)
+def plain(value: Any, meter: Meter) -> Any:
+    """The value as plain JSON types, copied. Raises Exhausted when it is larger than the meter allows."""
+    limit = meter.bytes_left
     try:
         return _plain(value, meter, 0)
     except Exhausted:

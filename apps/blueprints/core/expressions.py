@@ -3,7 +3,8 @@
 An expression reads the names it is given (`inputs`, `steps`, `item`, …) and nothing else: no clock, no
 chance, no input or output. Its bounds are counted and not timed, so that it stops at the same place on every
 machine: 2,000 characters of source, 200,000 operations (about 0.1 s), 4 MB of text and lists built on the
-way, 16 MB of result.
+way, 16 MB of result. All expressions of a template together have four times that result and twenty times
+the operations.
 
 In a template, `{{ … }}` inserts text; a string that is exactly one `{{ … }}` stands for the typed value.
 Spaces and line ends around it do not count, since YAML blocks add one.
@@ -32,6 +33,9 @@ MAX_RESULT = 16_000_000
 """Bytes of one result, and of one text a template gives."""
 MAX_STEPS = 200_000
 MAX_BUILT = 4_000_000
+MAX_TOGETHER = 4 * MAX_RESULT
+"""Bytes of all results of one template."""
+MAX_STEPS_TOGETHER = 20 * MAX_STEPS
 
 
 class ExpressionError(Exception):
@@ -60,13 +64,19 @@ class Expression:
     references: frozenset[str]
     """Names it reads, each as the longest plain path: `steps.draft.output.body`, `inputs`, `run.id`."""
 
-    def evaluate(self, names: Mapping[str, Any]) -> Any:
+    def evaluate(self, names: Mapping[str, Any], together: Meter | None = None) -> Any:
         """Plain JSON types, freshly copied; bytes as base64, moments as RFC 3339 text, spans like `90s`.
 
+        together: what is left of the bounds of all expressions of a template; this one's share is taken off.
         Raises ExpressionError, also when a bound is reached.
         """
+        meter, result = Meter(MAX_STEPS, MAX_BUILT), Meter(MAX_RESULT, MAX_RESULT)
         try:
-            return plain(evaluate_tree(self.tree, names, Meter(MAX_STEPS, MAX_BUILT)), MAX_RESULT)
+            value = plain(evaluate_tree(self.tree, names, meter), result)
+            if together is not None:
+                together.work(MAX_STEPS - meter.steps_left)
+                together.build(MAX_RESULT - result.bytes_left)
+            return value
         except CelError as error:
             raise ExpressionError(self.source, str(error)) from None
         except RecursionError:
@@ -112,12 +122,16 @@ def render(template: Any, names: Mapping[str, Any]) -> Any:
 
     Raises ExpressionError for the first expression that fails.
     """
+    return _render(template, names, Meter(MAX_STEPS_TOGETHER, MAX_TOGETHER))
+
+
+def _render(template: Any, names: Mapping[str, Any], together: Meter) -> Any:
     if isinstance(template, str):
-        return _render_text(template, names)
+        return _render_text(template, names, together)
     if isinstance(template, Mapping):
-        return {key: render(value, names) for key, value in template.items()}
+        return {key: _render(value, names, together) for key, value in template.items()}
     if isinstance(template, (list, tuple)):
-        return [render(value, names) for value in template]
+        return [_render(value, names, together) for value in template]
     return template
 
 
@@ -138,16 +152,18 @@ def sources(template: Any) -> Iterator[str]:
             yield from sources(value)
 
 
-def _render_text(template: str, names: Mapping[str, Any]) -> Any:
+def _render_text(template: str, names: Mapping[str, Any], together: Meter) -> Any:
     if "{{" not in template:
         return template
     only = _only_expression(template)
     if only is not None:
-        return compile_expression(only.text).evaluate(names)
+        return compile_expression(only.text).evaluate(names, together)
     pieces: list[str] = []
     size = 0
     for part in parts(template):
-        piece = text(compile_expression(part.text).evaluate(names)) if part.is_expression else part.text
+        piece = part.text
+        if part.is_expression:
+            piece = text(compile_expression(part.text).evaluate(names, together))
         size += len(piece)
         if size > MAX_RESULT:
             raise ExpressionError(part.text, f"makes the text longer than {MAX_RESULT:,} characters")
