@@ -33,6 +33,7 @@ from apps.workspaces.models import (
 from mirrorneuron.base.clock import now
 from mirrorneuron.base.errors import Conflict, Forbidden, InvalidInput
 from mirrorneuron.base.ids import digest, secret
+from mirrorneuron.base.safejson import storable
 
 LAPTOP_OWNER = "owner@localhost"
 LAPTOP_WORKSPACE = "home"
@@ -440,7 +441,8 @@ def audit(
         actor_label=label or (principal.label if principal else "system"),
         action=action,
         target=target[:254],
-        data={**(data or {}), **({"channel": principal.channel} if principal else {})},
+        # It says again what was sent, which no database need take as it is.
+        data=storable({**(data or {}), **({"channel": principal.channel} if principal else {})}),
     )
     save(entry)
     return entry

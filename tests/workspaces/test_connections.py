@@ -33,6 +33,13 @@ def test_saving_again_replaces_and_notes_the_rotation(alice, principal, workspac
 
 
 @pytest.mark.django_db
+def test_an_odd_field_is_audited_as_text(alice, principal, workspace):
+    services.save_connection(principal(alice), "shop", "bearer", {"\ud800\0": "x"}, ["shop.example"])
+    assert selectors.connection_secret(workspace.id, "shop") == {"\ud800\0": "x"}
+    assert AuditEntry.objects.get().data["fields"] == ["\\ud800\\u0000"]
+
+
+@pytest.mark.django_db
 def test_member_without_admin_saves_nothing(bob, principal):
     with pytest.raises(Forbidden):
         services.save_connection(principal(bob), "shop", "bearer", SECRET)
