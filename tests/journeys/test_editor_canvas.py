@@ -487,6 +487,31 @@ def test_a_blueprint_is_drawn_undone_and_drawn_again_by_keyboard(
     watched.assert_quiet()
 
 
+def test_a_group_that_is_collapsed_by_key_stays_in_sight_and_keeps_the_keyboard(watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.emulate_media(reduced_motion="reduce")
+    begin(page, "Folded away")
+    page.locator("mn-graph[data-mounted]").wait_for()
+    shelf = page.get_by_test_id("palette")
+    for path in ("wait", "wait_2", "wait_3", "wait_4"):
+        shelf.get_by_role("button", name="Wait", exact=True).click()
+        expect(page.get_by_test_id(f"node-{path}")).to_be_focused()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.press("g")
+    page.get_by_role("dialog").get_by_role("textbox").fill("All of it")
+    page.keyboard.press("Enter")
+    expect(page.locator(".mn-group")).to_contain_text("All of it")
+    expect(page.get_by_test_id("node-wait_4")).to_be_focused()
+    page.keyboard.press(".")
+    expect(page.get_by_test_id("node-wait_4")).to_have_count(0)
+    expect(page.locator(".mn-group-closed")).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("application", name="Graph, 4 steps")).to_be_focused()
+    page.keyboard.press(".")
+    expect(page.get_by_test_id("node-wait")).to_be_visible()
+    watched.assert_quiet()
+
+
 def test_the_keys_named_on_sight_work_before_anything_has_the_focus(watched: Watched) -> None:
     """“Add the first step ( / )” stood there, and the key did nothing on a page that had just come."""
     page = watched.page

@@ -257,22 +257,29 @@ function Flow({ store, actions, readonly, mode, onReady, describedBy, size }) {
     setHeld(there);
     return there;
   }, [store]);
-  useLayoutEffect(() => {
-    check();
-    const later = requestAnimationFrame(check);
-    return () => cancelAnimationFrame(later);
-  }, [nodes, selection, check]);
   // Who comes by Tab goes on to the current step; a click on the paper and our own doing stay on the frame.
   const isMeant = useRef(false);
+  const hadFocus = useRef(false);
   const holdFocus = useCallback(() => {
     isMeant.current = true;
     frame.current?.focus({ preventScroll: true });
     isMeant.current = false;
   }, []);
+  useLayoutEffect(() => {
+    // A card that goes, as into a group that is collapsed, takes the focus with it, and not every browser says so.
+    const keep = () => {
+      if (!check() && hadFocus.current && document.activeElement === document.body) holdFocus();
+    };
+    keep();
+    const later = requestAnimationFrame(keep);
+    return () => cancelAnimationFrame(later);
+  }, [nodes, selection, check, holdFocus]);
 
   const canvas = useMemo(() => {
     const reveal = (path, { ifGone = false } = {}) => {
-      const node = store.view.nodes[path];
+      // A step in a collapsed group is where the group stands.
+      const group = store.view.nodes[path]?.hidden && Object.values(store.view.groups).find((one) => one.collapsed && one.nodes.includes(path));
+      const node = group || store.view.nodes[path];
       const box = frame.current?.getBoundingClientRect();
       if (!node || !box?.width) return;
       const { x, y, zoom } = flow.getViewport();
@@ -424,8 +431,8 @@ function Flow({ store, actions, readonly, mode, onReady, describedBy, size }) {
       onKeyDown={(event) => actions.key(event)}
       onPaste={(event) => actions.pasted(event)}
       onPointerDownCapture={() => { isMeant.current = true; requestAnimationFrame(() => { isMeant.current = false; }); }}
-      onFocus={(event) => { if (event.target === frame.current && !isMeant.current && !frame.current.contains(event.relatedTarget)) actions.entered(); }}
-      onBlur={(event) => { if (!event.relatedTarget && !event.target.isConnected) holdFocus(); }}
+      onFocus={(event) => { hadFocus.current = true; if (event.target === frame.current && !isMeant.current && !frame.current.contains(event.relatedTarget)) actions.entered(); }}
+      onBlur={(event) => { hadFocus.current = !event.target.isConnected; if (!event.relatedTarget && !event.target.isConnected) holdFocus(); }}
     >
       <ReactFlow
         nodes={nodes} edges={wanted.edges} nodeTypes={nodeTypes} edgeTypes={edgeTypes} zIndexMode="manual"

@@ -233,7 +233,8 @@ export function makeCommands({ store, session, api, canvas, say, open, readonly 
     }
     if (!groupHere) return say("Only containers and groups can be collapsed.");
     say(`${groupHere.collapsed ? "Expanded" : "Collapsed"} the group ${groupHere.title || groupHere.id}.`);
-    return session.do([{ kind: "set_layout", path: ["canvas", "groups", groupHere.id, "collapsed"], ...(groupHere.collapsed ? {} : { new: true }) }]);
+    const done = session.do([{ kind: "set_layout", path: ["canvas", "groups", groupHere.id, "collapsed"], ...(groupHere.collapsed ? {} : { new: true }) }]);
+    return done.then(() => canvas.reveal(groupHere.nodes[0]));
   }
 
   async function find() {
