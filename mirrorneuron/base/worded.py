@@ -29,16 +29,19 @@ class Worded:
         self.parameters: list[Any] = list(parameters)
         self._places = [[i for i, p in enumerate(self.parameters) if p == _stored(mark)] for mark in marks]
         assert all(self._places), "each value has a place in the question"
-        shown = [] if exists else [part[0] for part in compiler.select[: compiler.col_count]]
-        self._read = compiler
-        self._converters = compiler.get_converters(shown)
+        # The columns and not how they are read: that would hold on to the connection of this very thread.
+        self._columns = [] if exists else [part[0] for part in compiler.select[: compiler.col_count]]
 
-    def rows(self, *values: Any) -> Sequence[Sequence[Any]]:
+    def rows(self, *values: Any) -> list[list[Any]]:
         """What the question finds, each column as its field has it."""
         with connection.cursor() as cursor:
             cursor.execute(self.sql, self._with(values))
-            found = cursor.fetchall()
-        return list(self._read.apply_converters(found, self._converters)) if self._converters else found
+            found = [list(row) for row in cursor.fetchall()]
+        for place, column in enumerate(self._columns):
+            for read in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection)):
+                for row in found:
+                    row[place] = read(row[place], column, connection)
+        return found
 
     def is_any(self, *values: Any) -> bool:
         """Whether it finds anything."""
